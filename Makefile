@@ -1,0 +1,60 @@
+# Everything runs in .venv, made from the hash-locked requirements. `make help` lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+# The one tool that is not in the lock file, since it reads the lock file.
+UV_VERSION := 0.13.9
+export UV_NO_PROGRESS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint types imports bench lock clean
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit("Secondlook needs Python 3.11 or newer; name one with make PYTHON=...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# Two stamps, so that the demo does not wait for what only the tests need.
+$(VENV)/.run: requirements.txt pyproject.toml | $(UV)
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@touch $@
+
+setup: $(VENV)/.dev ## everything needed to work on Secondlook
+
+demo: $(VENV)/.run ## the whole job on real engines; EXIT=1 ends by itself, PORT=8000 serves elsewhere
+	@$(BIN)/secondlook demo $(if $(EXIT),--exit) $(if $(PORT),--port $(PORT))
+
+up: $(VENV)/.run ## the service with embedded engines, until Ctrl-C
+	@$(BIN)/secondlook up $(if $(PORT),--port $(PORT))
+
+test: setup lint types imports ## lint, types, import contracts and every test
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup
+	@$(BIN)/lint-imports --no-cache
+
+lock: setup ## resolve the dependencies anew into the two requirements files
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --python-version 3.11 --all-extras --group build --no-annotate --no-header pyproject.toml -o requirements.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --python-version 3.11 --all-extras --group build --group dev --no-annotate --no-header pyproject.toml \
+	  -c requirements.txt -o requirements-dev.txt
+
+clean: ## remove the environment and the caches; data directories stay
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
