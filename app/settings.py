@@ -1,0 +1,100 @@
+"""Settings: read once at an entry point, handed down from there; nothing reads them at import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting is missing or unusable; the message names each variable and what is wrong."""
+
+
+def _env(name: str, default: Any, description: str) -> Any:
+    return Field(default, validation_alias=name, description=description)
+
+
+class Settings(BaseSettings):
+    """The service's configuration. Every field's alias is its environment variable."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    database_url: str = Field(
+        validation_alias="DATABASE_URL", description="postgresql://… of a PostgreSQL 15 or newer"
+    )
+    redis_url: str = Field(
+        validation_alias="REDIS_URL",
+        description="redis://…, rediss://… or unix:///path of a Redis or Valkey; only wakes workers",
+    )
+
+    openai_base_url: str | None = _env(
+        "OPENAI_BASE_URL", None, "an OpenAI-compatible server; none means the SDK's own default"
+    )
+    openai_api_key: SecretStr | None = _env(
+        "OPENAI_API_KEY", None, "sent to OPENAI_BASE_URL only, never to another server"
+    )
+    model: str | None = _env("SECONDLOOK_MODEL", None, "the model of labelers that do not name one")
+
+    database_pool_size: PositiveInt = _env(
+        "SECONDLOOK_DATABASE_POOL_SIZE", 10, "connections a process keeps for plain SQL"
+    )
+    calls_in_flight: Annotated[int, Field(ge=1, le=2000)] = _env(
+        "SECONDLOOK_CALLS_IN_FLIGHT", 64, "model calls under way at once in one worker process"
+    )
+    call_deadline_seconds: PositiveFloat = _env(
+        "SECONDLOOK_CALL_DEADLINE_SECONDS", 60.0, "total time of one model call, however it drips"
+    )
+    label_lease_seconds: PositiveFloat = _env(
+        "SECONDLOOK_LABEL_LEASE_SECONDS",
+        120.0,
+        "how long a worker may hold an item; must exceed the call deadline",
+    )
+    time_slice_seconds: PositiveFloat = _env(
+        "SECONDLOOK_TIME_SLICE_SECONDS", 20.0, "how long a worker stays with one project"
+    )
+    max_attempts: PositiveInt = _env(
+        "SECONDLOOK_MAX_ATTEMPTS", 6, "model calls for an item before it goes to people"
+    )
+    sweep_seconds: PositiveFloat = _env(
+        "SECONDLOOK_SWEEP_SECONDS", 2.0, "pause between two rounds of the sweeper"
+    )
+    max_body_bytes: PositiveInt = _env(
+        "SECONDLOOK_MAX_BODY_BYTES", 16 * 1024 * 1024, "largest request body accepted"
+    )
+    log_level: str = _env("SECONDLOOK_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
+    data_dir: Path | None = _env(
+        "SECONDLOOK_DATA_DIR", None, "where the embedded engines keep their data"
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: str) -> str:
+        if not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, with overrides by field name.
+
+    Raises:
+        SettingsError: names every variable that is missing or wrong, never its value.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("; ".join(lines)) from error
