@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field(
         validation_alias="REDIS_URL",
-        description="redis://…, rediss://… or unix:///path of a Redis or Valkey; only wakes workers",
+        description="redis://…, rediss://… or unix:///path of a Redis or Valkey",
     )
 
     openai_base_url: str | None = _env(
