@@ -1,0 +1,447 @@
+"""What the scripted model server can answer: good answers, and every fault a real server has shown.
+
+A play is asked for a response once per call. `FAULTS` names each fault for tables of cases.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from app.demo.wire import (
+    VALUE_START,
+    ChatRequest,
+    choose,
+    completion,
+    error_body,
+    label_answer,
+)
+
+MODEL = "scripted-test-model"
+FINGERPRINT = "fp_scripted"
+
+# (item text, labels of the request) -> probability of each label
+Distribution = Callable[[str, Sequence[str]], Mapping[str, float]]
+Choice = dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call as the server saw it. Times are time.monotonic(); `ended` is None while it runs."""
+
+    number: int
+    item: str
+    request: ChatRequest
+    body: Mapping[str, Any]
+    headers: Mapping[str, str]
+    began: float
+    ended: float | None = None
+    abandoned: bool = False  # the client went away first
+    play: "Play | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What a play works with: the call, its HTTP request, and the server's distribution."""
+
+    call: Call
+    http: web.BaseRequest
+    distribution: Distribution
+
+
+class Play(Protocol):
+    async def play(self, turn: Turn, /) -> web.StreamResponse: ...
+
+
+def seeded(seed: int = 0) -> Distribution:
+    """Any item gets its own distribution, the same in every process: from flat to saturated."""
+
+    def distribution(item: str, labels: Sequence[str]) -> Mapping[str, float]:
+        digest = blake2b(f"{seed}\0{item}".encode(errors="surrogatepass"), digest_size=8).digest()
+        draw = random.Random(digest)
+        sharpness = draw.uniform(0, 12)
+        logits = [sharpness * draw.random() for _ in labels]
+        peak = max(logits)
+        weights = [math.exp(logit - peak) for logit in logits]
+        total = math.fsum(weights)
+        return {label: weight / total for label, weight in zip(labels, weights, strict=True)}
+
+    return distribution
+
+
+def by_text(known: Mapping[str, Mapping[str, float]], otherwise: Distribution) -> Distribution:
+    """Fixed probabilities for some items, by their whole text."""
+
+    def distribution(item: str, labels: Sequence[str]) -> Mapping[str, float]:
+        return known[item] if item in known else otherwise(item, labels)
+
+    return distribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A good answer, unless edited: the arg max, or a sample at temperature > 0.
+
+    `probabilities` replaces the server's distribution; they may name labels the request does not.
+    `chosen` is answered even if it is not the most probable. `edit` spoils the finished choice.
+    """
+
+    probabilities: Mapping[str, float] | None = None
+    chosen: str | None = None
+    edit: Callable[[Choice], None] | None = None
+
+    async def play(self, turn: Turn) -> web.StreamResponse:
+        body = json.dumps(self.completion(turn), separators=(",", ":"))
+        return web.Response(body=body.encode(), content_type="application/json")
+
+    def completion(self, turn: Turn) -> dict[str, Any]:
+        request = turn.call.request
+        probabilities = self.probabilities or turn.distribution(request.item, request.labels)
+        chosen = self.chosen or choose(
+            probabilities,
+            temperature=request.temperature,
+            draw=random.Random(turn.call.number if request.seed is None else request.seed),
+        )
+        choice = label_answer(
+            probabilities,
+            chosen,
+            top_logprobs=request.top_logprobs,
+            logprobs=request.logprobs,
+        )
+        if self.edit:
+            self.edit(choice)
+        return completion(
+            choice,
+            request,
+            model=MODEL,
+            fingerprint=FINGERPRINT,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffSchema:
+    """Answers a label that the request does not have, with most of the mass on it."""
+
+    label: str = "None of the above"
+    mass: float = 0.9
+
+    async def play(self, turn: Turn) -> web.StreamResponse:
+        known = turn.distribution(turn.call.item, turn.call.request.labels)
+        mixed = {label: p * (1 - self.mass) for label, p in known.items()}
+        answer = Answer(probabilities={**mixed, self.label: self.mass}, chosen=self.label)
+        return await answer.play(turn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """An error status with OpenAI's error body; `retry_after` in seconds, or as an HTTP date."""
+
+    status: int
+    kind: str = "server_error"
+    code: str | None = None
+    retry_after: float | None = None
+    retry_after_as_date: bool = False
+
+    async def play(self, _turn: Turn) -> web.StreamResponse:
+        headers = {}
+        if self.retry_after is not None and self.retry_after_as_date:
+            # a date has whole seconds: round up, so that it never promises too early
+            headers["Retry-After"] = formatdate(
+                math.ceil(time.time() + self.retry_after), usegmt=True
+            )
+        elif self.retry_after is not None:
+            headers["Retry-After"] = f"{self.retry_after:g}"
+        error = error_body(f"scripted {self.status}", kind=self.kind, code=self.code)
+        return web.json_response(error, status=self.status, headers=headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Html:
+    """A proxy's page where JSON was expected."""
+
+    status: int = 200
+
+    async def play(self, _turn: Turn) -> web.StreamResponse:
+        page = "<!doctype html><html><body><h1>Please sign in</h1></body></html>"
+        return web.Response(text=page, content_type="text/html", status=self.status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruncatedBody:
+    """The first half of a good answer.
+
+    Either as a whole response (`cut` false: the length is honest, the JSON is not), or with the
+    connection closed before the announced length (`cut` true).
+    """
+
+    cut: bool = False
+
+    async def play(self, turn: Turn) -> web.StreamResponse:
+        body = json.dumps(Answer().completion(turn)).encode()
+        half = body[: len(body) // 2]
+        if not self.cut:
+            return web.Response(body=half, content_type="application/json")
+        response = await _begin(turn.http, length=len(body))
+        await response.write(half)
+        if turn.http.transport is not None:
+            turn.http.transport.close()
+        return await _until_abandoned()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reset:
+    """The connection is reset (RST), before the answer or in the middle of it."""
+
+    midway: bool = False
+
+    async def play(self, turn: Turn) -> web.StreamResponse:
+        if self.midway:
+            response = await _begin(turn.http, length=1000)
+            await response.write(b'{"id"')
+        reset(turn.http.transport)
+        return await _until_abandoned()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hang:
+    """Takes the request and never answers."""
+
+    async def play(self, _turn: Turn) -> web.StreamResponse:
+        return await _until_abandoned()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drip:
+    """Headers at once, then a good answer a byte at a time: every read succeeds, none is the last.
+
+    A timeout per read never fires while `interval` seconds is below it.
+    """
+
+    interval: float = 0.05
+
+    async def play(self, turn: Turn) -> web.StreamResponse:
+        body = json.dumps(Answer().completion(turn)).encode()
+        response = await _begin(turn.http, length=len(body))
+        for position in range(len(body)):
+            await response.write(body[position : position + 1])
+            await asyncio.sleep(self.interval)
+        await response.write_eof()
+        return response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """Any play, `seconds` later than the server's own latency."""
+
+    seconds: float
+    then: Play = field(default_factory=Answer)
+
+    async def play(self, turn: Turn) -> web.StreamResponse:
+        await asyncio.sleep(self.seconds)
+        return await self.then.play(turn)
+
+
+def reset(transport: asyncio.Transport | None) -> None:
+    """End a connection with RST instead of FIN."""
+    if transport is None:
+        return
+    linger_0 = struct.pack("ii", 1, 0)
+    with contextlib.suppress(OSError):  # it is already gone
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_0)
+    transport.abort()
+
+
+async def _begin(http: web.BaseRequest, *, length: int) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/json", "Content-Length": str(length)}
+    )
+    await response.prepare(http)
+    return response
+
+
+async def _until_abandoned() -> web.StreamResponse:
+    # The server cancels the handler when the connection is gone, or when it stops itself.
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+# Edits of a good choice. Each leaves alone what the request did not ask for.
+
+
+def _tokens(choice: Choice) -> list[dict[str, Any]]:
+    return (choice["logprobs"] or {}).get("content") or []
+
+
+def empty_content(choice: Choice) -> None:
+    choice["message"]["content"] = ""
+    choice["logprobs"] = None
+
+
+def refusal(choice: Choice) -> None:
+    choice["message"].update(content=None, refusal="I can't help with that.")
+    choice["logprobs"] = None
+
+
+def content_filter(choice: Choice) -> None:
+    choice["message"]["content"] = None
+    choice["finish_reason"] = "content_filter"
+    choice["logprobs"] = None
+
+
+def truncated_content(choice: Choice) -> None:
+    """The token limit strikes after the first token of the label."""
+    kept = _tokens(choice)[: VALUE_START + 1]
+    choice["message"]["content"] = (
+        b"".join(bytes(token["bytes"]) for token in kept).decode(errors="replace")
+        or choice["message"]["content"][: len('{"label":"') + 1]
+    )
+    choice["finish_reason"] = "length"
+    if kept:
+        choice["logprobs"]["content"] = kept
+
+
+def no_logprobs_key(choice: Choice) -> None:
+    del choice["logprobs"]
+
+
+def null_logprobs(choice: Choice) -> None:
+    choice["logprobs"] = None
+
+
+def null_logprobs_content(choice: Choice) -> None:
+    choice["logprobs"] = {"content": None, "refusal": None}
+
+
+def empty_logprobs_content(choice: Choice) -> None:
+    choice["logprobs"] = {"content": [], "refusal": None}
+
+
+def value_logprob(value: float) -> Callable[[Choice], None]:
+    """The sampled logprob of every token of the label becomes `value`; alternatives stay."""
+
+    def edit(choice: Choice) -> None:
+        for token in _tokens(choice)[VALUE_START:]:
+            token["logprob"] = value
+
+    return edit
+
+
+def every_logprob(value: float) -> Callable[[Choice], None]:
+    """Every sampled logprob becomes `value`, and no alternatives are given."""
+
+    def edit(choice: Choice) -> None:
+        for token in _tokens(choice):
+            token.update(logprob=value, top_logprobs=[])
+
+    return edit
+
+
+def sampled_outside_top(choice: Choice) -> None:
+    """The first token of the label was not among the top ones: -9999, and not in the list."""
+    for token in _tokens(choice)[VALUE_START : VALUE_START + 1]:
+        token["logprob"] = -9999.0
+        token["top_logprobs"] = [
+            other for other in token["top_logprobs"] if other["bytes"] != token["bytes"]
+        ]
+
+
+def alternative_logprob(value: float) -> Callable[[Choice], None]:
+    """One alternative of the label's first token carries `value`."""
+
+    def edit(choice: Choice) -> None:
+        for token in _tokens(choice)[VALUE_START : VALUE_START + 1]:
+            token["top_logprobs"][-1:] = [{"token": "?", "bytes": [63], "logprob": value}]
+
+    return edit
+
+
+def null_bytes(choice: Choice) -> None:
+    for token in _tokens(choice):
+        for entry in (token, *token["top_logprobs"]):
+            entry["bytes"] = None
+
+
+def no_bytes_key(choice: Choice) -> None:
+    for token in _tokens(choice):
+        for entry in (token, *token["top_logprobs"]):
+            del entry["bytes"]
+
+
+def wrong_bytes(choice: Choice) -> None:
+    """The first token of the label says other bytes than the content has there."""
+    for token in _tokens(choice)[VALUE_START : VALUE_START + 1]:
+        token.update(token="Zzz", bytes=list(b"Zzz"))
+
+
+def missing_token(choice: Choice) -> None:
+    """The tokens no longer add up to the content."""
+    del _tokens(choice)[VALUE_START : VALUE_START + 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoChoices:
+    """A completion whose `choices` is empty, or null."""
+
+    choices: tuple[()] | None = ()
+
+    async def play(self, turn: Turn) -> web.StreamResponse:
+        return web.json_response({**Answer().completion(turn), "choices": self.choices})
+
+
+FAULTS: Mapping[str, Play] = {
+    "429_seconds": Status(status=429, kind="rate_limit_error", retry_after=1),
+    "429_date": Status(
+        status=429, kind="rate_limit_error", retry_after=1, retry_after_as_date=True
+    ),
+    "429_bare": Status(status=429, kind="rate_limit_error"),
+    "429_quota": Status(status=429, kind="insufficient_quota", code="insufficient_quota"),
+    "400": Status(status=400, kind="invalid_request_error"),
+    "401": Status(status=401, kind="authentication_error", code="invalid_api_key"),
+    "404": Status(status=404, kind="invalid_request_error", code="model_not_found"),
+    "500": Status(status=500),
+    "502_html": Html(status=502),
+    "503": Status(status=503),
+    "503_retry_after": Status(status=503, retry_after=1),
+    "reset": Reset(),
+    "reset_midway": Reset(midway=True),
+    "cut_body": TruncatedBody(cut=True),
+    "hang": Hang(),
+    "drip": Drip(),
+    "html": Html(),
+    "truncated_body": TruncatedBody(),
+    "truncated_content": Answer(edit=truncated_content),
+    "empty_choices": NoChoices(),
+    "null_choices": NoChoices(choices=None),
+    "empty_content": Answer(edit=empty_content),
+    "refusal": Answer(edit=refusal),
+    "content_filter": Answer(edit=content_filter),
+    "content_filter_400": Status(status=400, kind="invalid_request_error", code="content_filter"),
+    "no_logprobs_key": Answer(edit=no_logprobs_key),
+    "null_logprobs": Answer(edit=null_logprobs),
+    "null_logprobs_content": Answer(edit=null_logprobs_content),
+    "empty_logprobs_content": Answer(edit=empty_logprobs_content),
+    "nan": Answer(edit=value_logprob(math.nan)),
+    "minus_infinity": Answer(edit=value_logprob(-math.inf)),
+    "positive": Answer(edit=value_logprob(0.5)),
+    "minus_9999": Answer(edit=every_logprob(-9999.0)),
+    "all_zero": Answer(edit=every_logprob(0.0)),
+    "sampled_outside_top": Answer(edit=sampled_outside_top),
+    "nan_alternative": Answer(edit=alternative_logprob(math.nan)),
+    "positive_alternative": Answer(edit=alternative_logprob(0.5)),
+    "off_schema": OffSchema(),
+    "null_bytes": Answer(edit=null_bytes),
+    "no_bytes_key": Answer(edit=no_bytes_key),
+    "wrong_bytes": Answer(edit=wrong_bytes),
+    "missing_token": Answer(edit=missing_token),
+}
