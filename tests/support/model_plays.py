@@ -5,7 +5,6 @@ A play is asked for a response once per call. `FAULTS` names each fault for tabl
 
 import asyncio
 import contextlib
-import json
 import math
 import random
 import socket
@@ -24,6 +23,7 @@ from app.demo.wire import (
     ChatRequest,
     choose,
     completion,
+    encode,
     error_body,
     label_answer,
 )
@@ -102,8 +102,7 @@ class Answer:
     edit: Callable[[Choice], None] | None = None
 
     async def play(self, turn: Turn) -> web.StreamResponse:
-        body = json.dumps(self.completion(turn), separators=(",", ":"))
-        return web.Response(body=body.encode(), content_type="application/json")
+        return web.Response(body=encode(self.completion(turn)), content_type="application/json")
 
     def completion(self, turn: Turn) -> dict[str, Any]:
         request = turn.call.request
@@ -111,7 +110,7 @@ class Answer:
         chosen = self.chosen or choose(
             probabilities,
             temperature=request.temperature,
-            draw=random.Random(turn.call.number if request.seed is None else request.seed),
+            seed=turn.call.number if request.seed is None else request.seed,
         )
         choice = label_answer(
             probabilities,
@@ -188,7 +187,7 @@ class TruncatedBody:
     cut: bool = False
 
     async def play(self, turn: Turn) -> web.StreamResponse:
-        body = json.dumps(Answer().completion(turn)).encode()
+        body = encode(Answer().completion(turn))
         half = body[: len(body) // 2]
         if not self.cut:
             return web.Response(body=half, content_type="application/json")
@@ -231,7 +230,7 @@ class Drip:
     interval: float = 0.05
 
     async def play(self, turn: Turn) -> web.StreamResponse:
-        body = json.dumps(Answer().completion(turn)).encode()
+        body = encode(Answer().completion(turn))
         response = await _begin(turn.http, length=len(body))
         for position in range(len(body)):
             await response.write(body[position : position + 1])

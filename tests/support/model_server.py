@@ -26,6 +26,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
+import uvloop
 from aiohttp import web
 
 from app.demo.wire import RequestError, error_body, models_body, read_request
@@ -102,7 +103,7 @@ class ModelServer:
 
     def start(self) -> Self:
         """Listen; from here on calls are answered."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread.start()
         self._ask(self._make_http())
         self.accept()
