@@ -1,0 +1,143 @@
+"""One door to PostgreSQL: plain SQL on the hot routes, the ORM for ordinary work.
+
+Both commit in one place each: `transaction()` and `session()` commit when their block ends and
+roll back when it raises. Nothing else in the project commits. Plain SQL outside a transaction is
+one statement that commits by itself: one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from sqlalchemy import MetaData
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+Connection = psycopg.AsyncConnection[DictRow]
+
+# A transaction that idles holds the snapshot that kills the queue (1,434 claims/s fell to 197
+# beside one idle transaction), so the server ends it; so with statements and lock waits that
+# outlive any request.
+SERVER_LIMITS = {
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+    # plans of the hot statements must not flip to a generic one that reads the whole queue
+    "plan_cache_mode": "auto",
+}
+
+
+class Base(DeclarativeBase):
+    """The tables. Names of constraints are fixed, so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def sqlalchemy_url(database_url: str) -> str:
+    """The same database for SQLAlchemy, on the one driver the project uses."""
+    parts = urlsplit(database_url)
+    query = urlencode(parse_qsl(parts.query, keep_blank_values=True))
+    return urlunsplit(("postgresql+psycopg", parts.netloc, parts.path, query, ""))
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database could not be reached or dropped the connection: try again soon."""
+    if isinstance(error, PoolTimeout):
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (
+            error.orig is not None and is_unavailable(error.orig)
+        )
+    if isinstance(error, psycopg.OperationalError):
+        # 53/57/08: no resources, operator intervention, connection exceptions; None: the
+        # connection broke before the server could say anything
+        return error.sqlstate is None or error.sqlstate[:2] in {"53", "57", "08"}
+    return isinstance(error, psycopg.InterfaceError)
+
+
+class Database:
+    """The connections of one process; opened and closed on its event loop."""
+
+    def __init__(self, database_url: str, *, pool_size: int, application_name: str) -> None:
+        options = " ".join(f"-c {name}={value}" for name, value in SERVER_LIMITS.items())
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            database_url,
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "prepare_threshold": 2,
+                "options": options,
+                "application_name": application_name,
+            },
+            connection_class=psycopg.AsyncConnection[DictRow],
+            min_size=1,
+            max_size=pool_size,
+            timeout=5.0,
+            max_lifetime=1800.0,
+            # how long a pool tries before it says that the server is away; it goes on trying
+            # with the next request
+            reconnect_timeout=10.0,
+            open=False,
+        )
+        self._engine = create_async_engine(
+            sqlalchemy_url(database_url),
+            pool_size=2,
+            max_overflow=3,
+            pool_timeout=5.0,
+            pool_pre_ping=True,
+            connect_args={"options": options, "application_name": f"{application_name}-orm"},
+        )
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    async def open(self) -> None:
+        """Starts the pool without waiting for the server: the process may be up before it."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._pool.close()
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection on which every statement commits by itself."""
+        async with self._pool.connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection whose statements commit together when the block ends."""
+        async with self._pool.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """An ORM session that commits when the block ends."""
+        async with self._sessions.begin() as session:
+            yield session
+
+    async def fetch_all(self, sql: str, parameters: dict[str, Any]) -> list[DictRow]:
+        """Runs one statement that commits by itself; all its rows."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(sql, parameters, prepare=True)
+            return await cursor.fetchall()
+
+    async def fetch_one(self, sql: str, parameters: dict[str, Any]) -> DictRow | None:
+        """Runs one statement that commits by itself; its first row."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(sql, parameters, prepare=True)
+            return await cursor.fetchone()

@@ -1,0 +1,57 @@
+"""Identifiers: UUIDv7 in the database, TypeID (prefix + base32) on the wire, time-ordered in both."""
+
+from __future__ import annotations
+
+import uuid
+from enum import StrEnum
+
+import uuid_utils
+from typeid import TypeID
+from typeid.errors import TypeIDException
+
+
+class Kind(StrEnum):
+    """The prefix of each kind of thing."""
+
+    PROJECT = "prj"
+    LABEL_SCHEMA = "sch"
+    LABELER = "lbr"
+    POLICY = "pol"
+    ITEM = "itm"
+    PREDICTION = "prd"
+    ASSIGNMENT = "asn"
+    REVIEW = "rev"
+    FINAL_LABEL = "fin"
+    EVENT = "evt"
+    API_KEY = "key"
+    LEASE = "lse"
+    REQUEST = "req"
+
+
+class InvalidIdError(ValueError):
+    """The text is no identifier of the wanted kind."""
+
+
+def new_id() -> uuid.UUID:
+    """A fresh UUIDv7; later ones sort after earlier ones of the same process."""
+    return uuid.UUID(bytes=uuid_utils.uuid7().bytes)
+
+
+def to_wire(kind: Kind, value: uuid.UUID) -> str:
+    """The TypeID of a stored id: `itm_01k…`."""
+    return str(TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=kind.value))
+
+
+def from_wire(kind: Kind, text: str) -> uuid.UUID:
+    """The stored id of a TypeID.
+
+    Raises:
+        InvalidIdError: not a TypeID, or one of another kind.
+    """
+    try:
+        parsed = TypeID.from_string(text)
+    except (TypeIDException, ValueError) as error:
+        raise InvalidIdError(f"not an id of the form {kind.value}_…") from error
+    if parsed.prefix != kind.value:
+        raise InvalidIdError(f"not an id of the form {kind.value}_…")
+    return uuid.UUID(bytes=parsed.uuid.bytes)

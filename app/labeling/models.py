@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.infra.db import Base
+from app.items.models import CONFIDENCE_RANGE, of_item, of_project
+
+
+class Prediction(Base):
+    """A labeler's answer for an item, with the evidence to recompute every figure. Never updated."""
+
+    __tablename__ = "predictions"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    project_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    item_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    labeler_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    label_schema_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    # NULL: the answer could not be used; unknown_reason says why, `answer` what it was
+    label: Mapped[str | None] = mapped_column(Text)
+    confidence: Mapped[float | None] = mapped_column(Double)
+    confidence_source: Mapped[str] = mapped_column(Text)
+    unknown_reason: Mapped[str | None] = mapped_column(Text)
+    # the log-odds people and thresholds rank by, since the probability saturates at 1
+    score: Mapped[float | None] = mapped_column(Double)
+    p_raw: Mapped[float | None] = mapped_column(Double)
+    p_norm: Mapped[float | None] = mapped_column(Double)
+    margin: Mapped[float | None] = mapped_column(Double)
+    entropy: Mapped[float | None] = mapped_column(Double)
+    off_label: Mapped[float | None] = mapped_column(Double)
+    ambiguous: Mapped[float | None] = mapped_column(Double)
+    unseen: Mapped[float | None] = mapped_column(Double)
+    # [[label, mass], …], largest first
+    alternatives: Mapped[list[Any] | None] = mapped_column(JSONB)
+    # the tokens with their alternatives, as app.domain writes and reads them
+    evidence: Mapped[list[Any] | None] = mapped_column(JSONB)
+    answer: Mapped[str | None] = mapped_column(Text)
+    repaired: Mapped[bool] = mapped_column(Boolean)
+    served_model: Mapped[str | None] = mapped_column(Text)
+    system_fingerprint: Mapped[str | None] = mapped_column(Text)
+    finish_reason: Mapped[str | None] = mapped_column(Text)
+    prompt_tokens: Mapped[int | None] = mapped_column(Integer)
+    completion_tokens: Mapped[int | None] = mapped_column(Integer)
+    latency_ms: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+    __table_args__ = (
+        UniqueConstraint("project_id", "id"),
+        of_item("predictions"),
+        of_project("predictions", "labeler_id", "labelers"),
+        of_project("predictions", "label_schema_id", "label_schemas"),
+        CheckConstraint(CONFIDENCE_RANGE, name="confidence"),
+        CheckConstraint(
+            "(confidence IS NULL) = (unknown_reason IS NOT NULL) "
+            "AND (confidence IS NULL) = (score IS NULL)",
+            name="unknown_is_explicit",
+        ),
+        CheckConstraint("confidence IS NULL OR label IS NOT NULL", name="confidence_of_a_label"),
+        Index("ix_predictions_item_id", "item_id", "id"),
+    )
+
+
+class EndpointPause(Base):
+    """Until when nobody may call an endpoint, because it answered 429."""
+
+    __tablename__ = "endpoint_pauses"
+
+    endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
+    paused_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -1,0 +1,80 @@
+"""Counters that are transactional, appended and folded.
+
+A transaction appends its deltas beside its change: inserts into a table, no row that anybody
+shares. The sweeper folds them into totals. A read is totals plus what is not folded yet, in one
+statement and so one snapshot. Updating shared totals instead would make every submit wait for
+every other (154-253 transactions/s against 1,500-2,260 without).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+from app.infra.db import Connection, Database
+
+# for use inside other statements: `names` text[] and `deltas` bigint[] of one project
+APPEND = """
+INSERT INTO counter_deltas (project_id, name, delta)
+SELECT %(project_id)s, name, delta
+FROM unnest(%(counter_names)s::text[], %(counter_deltas)s::bigint[]) AS d (name, delta)
+WHERE delta <> 0
+"""
+
+_READ = """
+SELECT name, sum(value)::bigint AS value FROM (
+    SELECT name, value FROM counter_totals
+    WHERE project_id = %(project_id)s AND starts_with(name, %(prefix)s)
+    UNION ALL
+    SELECT name, delta FROM counter_deltas
+    WHERE project_id = %(project_id)s AND starts_with(name, %(prefix)s)
+) AS parts
+GROUP BY name HAVING sum(value) <> 0
+"""
+
+# One statement: what is deleted is what is added. ORDER BY name keeps two folds of one project
+# from locking totals in opposite orders.
+_FOLD = """
+WITH gone AS (
+    DELETE FROM counter_deltas WHERE project_id = %(project_id)s RETURNING name, delta
+)
+INSERT INTO counter_totals (project_id, name, value)
+SELECT %(project_id)s, name, sum(delta) FROM gone GROUP BY name ORDER BY name
+ON CONFLICT (project_id, name) DO UPDATE SET value = counter_totals.value + excluded.value
+"""
+
+_UNFOLDED = "SELECT DISTINCT project_id FROM counter_deltas"
+
+
+def parameters(project_id: uuid.UUID, deltas: Mapping[str, int]) -> dict[str, object]:
+    """What APPEND takes."""
+    return {
+        "project_id": project_id,
+        "counter_names": list(deltas),
+        "counter_deltas": list(deltas.values()),
+    }
+
+
+async def append(
+    connection: Connection, project_id: uuid.UUID, deltas: Mapping[str, int]
+) -> None:
+    """Adds deltas to a project's counters, in the caller's transaction."""
+    if any(deltas.values()):
+        await connection.execute(APPEND, parameters(project_id, deltas), prepare=True)
+
+
+async def read(database: Database, project_id: uuid.UUID, *, prefix: str) -> dict[str, int]:
+    """The counters of a project whose names begin with a prefix; those at zero are left out."""
+    rows = await database.fetch_all(_READ, {"project_id": project_id, "prefix": prefix})
+    return {row["name"]: row["value"] for row in rows}
+
+
+async def fold(database: Database, project_id: uuid.UUID) -> None:
+    """Moves a project's deltas into its totals."""
+    async with database.connection() as connection:
+        await connection.execute(_FOLD, {"project_id": project_id})
+
+
+async def unfolded_projects(database: Database) -> list[uuid.UUID]:
+    """The projects that have deltas to fold."""
+    return [row["project_id"] for row in await database.fetch_all(_UNFOLDED, {})]
