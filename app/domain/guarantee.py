@@ -177,8 +177,32 @@ class Missing:
         return f"{self.more_audits} more audits with no error would certify {self.target:.2%}"
 
 
+class Walk:
+    """Reading certificates off a grid: from strict to loose, stopping at the first failure.
+
+    Stopping there is what makes one delta enough for the whole grid: an invalid threshold can be
+    accepted only if the strictest invalid one was certified (fixed-sequence testing).
+    """
+
+    thresholds: Floats
+    peak: Floats
+    """Highest log e-value so far; a certificate, once won, persists."""
+    delta: float
+
+    @property
+    def certified(self) -> Bools:
+        """Which thresholds are certified, strict to loose."""
+        return np.logical_and.accumulate(self.peak >= -math.log(self.delta))
+
+    @property
+    def threshold(self) -> float | None:
+        """The loosest certified threshold; None while nothing is certified."""
+        held = int(self.certified.sum())
+        return float(self.thresholds[held - 1]) if held else None
+
+
 @dataclass(frozen=True, eq=False)
-class Certificates:
+class Certificates(Walk):
     """The certificates of one score version on a frozen grid; a value, `add` gives the next one.
 
     All arrays run along the grid, strict to loose. Adding costs the same at any number of audits:
@@ -197,11 +221,10 @@ class Certificates:
     """Trials: audits counted, in `ACCEPTED_ONLY` those at or above the threshold."""
     errors: Ints
     peak: Floats
-    """Highest log e-value so far; a certificate, once won, persists."""
     counted: int = 0
 
     @classmethod
-    def start(  # noqa: PLR0913 - the terms of the promise, all by keyword
+    def start(
         cls,
         thresholds: ArrayLike,
         *,
@@ -270,17 +293,6 @@ class Certificates:
             peak[j] = max(peak[j], *(m.max() for m in moments if m.size), -np.inf)
         return replace(self, n=n, errors=errors, peak=peak, counted=self.counted + values.size)
 
-    @property
-    def certified(self) -> Bools:
-        """Which thresholds are certified: those before the first failure, from strict to loose."""
-        return np.logical_and.accumulate(self.peak >= -math.log(self.delta))
-
-    @property
-    def threshold(self) -> float | None:
-        """The loosest certified threshold; None while nothing is certified."""
-        held = int(self.certified.sum())
-        return float(self.thresholds[held - 1]) if held else None
-
     def missing(self) -> Missing | None:
         """What the strictest threshold still needs; None once it is certified or without a grid."""
         if not self.thresholds.size or self.certified[0]:
@@ -292,7 +304,7 @@ class Certificates:
         return Missing(1 - self.alpha, self.counted, int(self.errors[0]), more)
 
 
-def withdrawn(before: Certificates, after: Certificates) -> Floats:
+def withdrawn(before: Walk, after: Walk) -> Floats:
     """Thresholds certified before a recomputation and no longer after it, strict to loose."""
     lost = np.isin(before.thresholds, after.thresholds[after.certified], invert=True)
     return before.thresholds[before.certified & lost]
