@@ -104,6 +104,15 @@ def confidence_bin(value: float | None) -> int:
     return min(bisect.bisect_right(CONFIDENCE_BINS, value), UNKNOWN_BIN) - 1
 
 
+def bin_words(index: int) -> str:
+    """The bin of that index in words."""
+    if index == UNKNOWN_BIN:
+        return "confidence unknown"
+    low, high = CONFIDENCE_BINS[index : index + 2]
+    closing = "]" if index == UNKNOWN_BIN - 1 else ")"
+    return f"confidence in [{low:g}, {high:g}{closing}"
+
+
 def by_confidence_bin(
     correct: Sequence[int],
     n: Sequence[int],
@@ -132,9 +141,7 @@ def by_confidence_bin(
     for index in range(BIN_COUNT):
         known = index != UNKNOWN_BIN
         low, high = CONFIDENCE_BINS[index : index + 2] if known else (None, None)
-        closing = "]" if index == UNKNOWN_BIN - 1 else ")"
-        words = f"confidence in [{low:g}, {high:g}{closing}" if known else "confidence unknown"
-        part = population.part(words, of=n[index] if complete else None)
+        part = population.part(bin_words(index), of=n[index] if complete else None)
         has_mean = known and confidence_sum is not None and n[index] > 0
         bins.append(
             BinAgreement(

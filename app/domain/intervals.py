@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 LEVEL = 0.95
@@ -27,11 +29,12 @@ class Method(StrEnum):
     WILSON = "wilson"
     CLOPPER_PEARSON = "clopper_pearson"
     WILSON_UNION = "wilson_union"  # F1: Wilson on TP among TP + FP + FN, see `f1`
-    STRATIFIED_WILSON = "stratified_wilson"  # sampled lanes by Wilson, lanes seen whole exact
+    STRATIFIED = "stratified"  # Jeffreys in each lane, put together, see `lanes`
+    INVERTED_WILSON = "inverted_wilson"  # where Wilson's bounds of a curve cross a target
     NORMAL = "normal"  # value ± z·SE, cut to the range
-    LOGIT = "logit"  # ± z·SE on the log-odds by the delta method
-    BOOTSTRAP = "bootstrap"  # percentiles over resampled items
-    EXACT = "exact"  # the whole population was seen: nothing is estimated
+    STUDENT = "student"  # value ± t·SE with n - 1 degrees of freedom, cut to the range
+    LOGIT = "logit"  # ± t·SE on the log-odds by the delta method
+    BIN_ERRORS = "bin_errors"  # ± what chance alone can put between bins, see `reliability`
     NONE = "none"  # there is no interval to be had, only the range
 
 
@@ -95,6 +98,11 @@ def z_value(level: float = LEVEL) -> float:
     return float(special.ndtri(0.5 + level / 2))
 
 
+def student_value(freedom: float, level: float = LEVEL) -> float:
+    """Quantile of Student's t that leaves (1 - level)/2 in each tail."""
+    return float(special.stdtrit(freedom, 0.5 + level / 2))
+
+
 def wilson_bounds(share: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval of a share observed over `n` (possibly effective) trials.
 
@@ -107,13 +115,41 @@ def wilson_bounds(share: float, n: float, *, level: float = LEVEL) -> tuple[floa
     """
     if not (0 <= share <= 1 and n >= 0):
         raise ValueError("a share lies in [0, 1] and its trials are not negative")
-    if n == 0:
-        return PROPORTION
+    low, high = wilson_curve(np.array([share]), np.array([float(n)]), level=level)
+    return float(low[0]), float(high[0])
+
+
+def wilson_curve(
+    shares: NDArray[np.float64], n: NDArray[np.float64], *, level: float = LEVEL
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`wilson_bounds` of many shares at once, unchecked; infinite `n` means nothing is unseen."""
     z2 = z_value(level) ** 2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n) / (1 + z2 / n)
-    # at the ends rounding may leave the bound a hair inside the observed share
-    return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre = (shares + z2 / (2 * n)) / (1 + z2 / n)
+        half = np.sqrt(z2 * (shares * (1 - shares) + z2 / (4 * n)) / n) / (1 + z2 / n)
+    # at the ends rounding may leave a bound a hair inside the observed share
+    low = np.where(n > 0, np.minimum(np.maximum(0.0, centre - half), shares), 0.0)
+    high = np.where(n > 0, np.maximum(np.minimum(1.0, centre + half), shares), 1.0)
+    return low, high
+
+
+def jeffreys_curve(
+    shares: NDArray[np.float64], n: NDArray[np.float64], *, level: float = LEVEL
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Equal-tailed Jeffreys intervals of many shares, unchecked; `n` may be infinite or fractional.
+
+    Closed at a share of 0 or 1. Source: Brown, Cai and DasGupta 2001. Its tails err alike at small
+    shares, where Wilson's lower end is too high, and that is what a sum of shares needs.
+    """
+    tail = (1 - level) / 2
+    finite = np.isfinite(n)
+    trials = np.where(finite, n, 1.0)
+    hits = shares * trials
+    low = np.asarray(special.betaincinv(hits + 0.5, trials - hits + 0.5, tail), float)
+    high = np.asarray(special.betaincinv(hits + 0.5, trials - hits + 0.5, 1 - tail), float)
+    low = np.where(shares > 0, np.minimum(low, shares), 0.0)
+    high = np.where(shares < 1, np.maximum(high, shares), 1.0)
+    return np.where(finite, low, shares), np.where(finite, high, shares)
 
 
 def clopper_pearson_bounds(successes: int, n: int, *, level: float = LEVEL) -> tuple[float, float]:
@@ -205,18 +241,20 @@ def normal_bounds(
 
 
 def logit_bounds(
-    share: float, standard_error: float, *, level: float = LEVEL
+    share: float, standard_error: float, *, level: float = LEVEL, freedom: float = math.inf
 ) -> tuple[float, float]:
     """Interval of a share, symmetric on its log-odds; SE(logit p) = SE(p)/(p(1 - p)).
 
     It never leaves (0, 1). At a share of exactly 0 or 1 the log-odds have no value, so the whole
-    range is given unless the standard error is 0, which asks for no interval at all.
+    range is given unless the standard error is 0, which asks for no interval at all. With
+    `freedom` degrees of freedom the quantile is Student's instead of the normal one.
     """
     if standard_error == 0:
         return share, share
     if not 0 < share < 1:
         return PROPORTION
-    half = z_value(level) * standard_error / (share * (1 - share))
+    quantile = student_value(freedom, level) if freedom < math.inf else z_value(level)
+    half = quantile * standard_error / (share * (1 - share))
     centre = special.logit(share)
     return float(special.expit(centre - half)), float(special.expit(centre + half))
 
