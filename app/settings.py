@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -45,18 +53,21 @@ class Settings(BaseSettings):
         "SECONDLOOK_CALLS_IN_FLIGHT", 64, "model calls under way at once in one worker process"
     )
     call_deadline_seconds: PositiveFloat = _env(
-        "SECONDLOOK_CALL_DEADLINE_SECONDS", 60.0, "total time of one model call, however it drips"
+        "SECONDLOOK_CALL_DEADLINE_SECONDS", 60.0, "total time of an item's call and its repair"
     )
     label_lease_seconds: PositiveFloat = _env(
         "SECONDLOOK_LABEL_LEASE_SECONDS",
         120.0,
-        "how long a worker may hold an item; must exceed the call deadline",
+        "how long a worker may hold an item; longer than the call deadline",
     )
     time_slice_seconds: PositiveFloat = _env(
         "SECONDLOOK_TIME_SLICE_SECONDS", 20.0, "how long a worker stays with one project"
     )
     max_attempts: PositiveInt = _env(
         "SECONDLOOK_MAX_ATTEMPTS", 6, "model calls for an item before it goes to people"
+    )
+    retry_base_seconds: PositiveFloat = _env(
+        "SECONDLOOK_RETRY_BASE_SECONDS", 2.0, "first delay after a failed call; then fourfold each"
     )
     sweep_seconds: PositiveFloat = _env(
         "SECONDLOOK_SWEEP_SECONDS", 2.0, "pause between two rounds of the sweeper"
@@ -68,6 +79,15 @@ class Settings(BaseSettings):
     data_dir: Path | None = _env(
         "SECONDLOOK_DATA_DIR", None, "where the embedded engines keep their data"
     )
+
+    @model_validator(mode="after")
+    def _lease_outlives_call(self) -> Self:
+        if self.label_lease_seconds <= self.call_deadline_seconds:
+            raise ValueError(
+                "SECONDLOOK_LABEL_LEASE_SECONDS must be longer than "
+                "SECONDLOOK_CALL_DEADLINE_SECONDS, or every slow call is made twice"
+            )
+        return self
 
     @field_validator("database_url")
     @classmethod

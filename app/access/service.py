@@ -190,3 +190,13 @@ def _bearer(authorization: str | None) -> str:
     if not is_well_formed(key):
         raise UnauthenticatedError("this is no key of this service: its check digits are wrong")
     return key
+
+
+def require_unbound(caller: Caller) -> None:
+    """What concerns the whole service is not for keys that are bound to projects.
+
+    Raises:
+        MissingScopeError: the key is bound.
+    """
+    if caller.project_ids is not None:
+        raise MissingScopeError("this needs a key that is bound to no project")

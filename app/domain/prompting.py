@@ -54,7 +54,7 @@ def system_prompt(labels: LabelSet, *, instructions: str) -> str:
     lines = [
         f"- {json.dumps(label.name, ensure_ascii=False)}"
         + (f": {label.description}" if label.description else "")
-        for label in labels
+        for label in labels.labels
     ]
     given = f"\n{instructions.strip()}\n" if instructions.strip() else ""
     return _SYSTEM.format(instructions=given, labels="\n".join(lines))

@@ -37,9 +37,12 @@ ARROWS: dict[Transition, tuple[ItemState, ItemState]] = {
 FINAL = frozenset({ItemState.ACCEPTED, ItemState.COMPLETED})
 
 
+STATE_PREFIX = "items."
+
+
 def counter_name(state: ItemState) -> str:
     """The counter that holds how many items of a project are in a state."""
-    return f"items.{state.value}"
+    return f"{STATE_PREFIX}{state.value}"
 
 
 def state_deltas(transition: Transition, count: int) -> dict[str, int]:

@@ -24,7 +24,7 @@ from app.items.models import CONFIDENCE_RANGE, of_item, of_project
 
 
 class Prediction(Base):
-    """A labeler's answer for an item, with the evidence to recompute every figure. Never updated."""
+    """A labeler's answer, with the evidence to recompute every figure. Never updated."""
 
     __tablename__ = "predictions"
 

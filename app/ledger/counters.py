@@ -55,9 +55,7 @@ def parameters(project_id: uuid.UUID, deltas: Mapping[str, int]) -> dict[str, ob
     }
 
 
-async def append(
-    connection: Connection, project_id: uuid.UUID, deltas: Mapping[str, int]
-) -> None:
+async def append(connection: Connection, project_id: uuid.UUID, deltas: Mapping[str, int]) -> None:
     """Adds deltas to a project's counters, in the caller's transaction."""
     if any(deltas.values()):
         await connection.execute(APPEND, parameters(project_id, deltas), prepare=True)

@@ -52,9 +52,7 @@ def parameters(project_id: uuid.UUID, events: Sequence[NewEvent]) -> dict[str, o
     }
 
 
-async def record(
-    connection: Connection, project_id: uuid.UUID, events: Sequence[NewEvent]
-) -> None:
+async def record(connection: Connection, project_id: uuid.UUID, events: Sequence[NewEvent]) -> None:
     """Writes events in the caller's transaction."""
     if events:
         await connection.execute(INSERT, parameters(project_id, events), prepare=True)

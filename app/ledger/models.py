@@ -30,7 +30,11 @@ class Event(Base):
     )
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
-    __table_args__ = (Index("ix_events_transaction_id_id", "transaction_id", "id"),)
+    __table_args__ = (
+        Index("ix_events_transaction_id_id", "transaction_id", "id"),
+        # what happened lately: ids are time-ordered
+        Index("ix_events_project_id_id", "project_id", "id"),
+    )
 
 
 class CounterDelta(Base):

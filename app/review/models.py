@@ -40,7 +40,7 @@ class QueueEntry(Base):
 
     __table_args__ = (
         of_item("review_queue"),
-        # INCLUDE nothing: the index is what claims walk, and it must stay small
+        of_project("review_queue", "assignment_id", "assignments", use_alter=True),
         Index(
             "ix_review_queue_claimable",
             "project_id",
@@ -95,6 +95,12 @@ class Assignment(Base):
             unique=True,
             postgresql_where=text("state = 'leased'"),
         ),
+        Index(
+            "ix_assignments_live_reviewer",
+            "project_id",
+            "reviewer",
+            postgresql_where=text("state = 'leased'"),
+        ),
         # no reviewer twice on an item: a claim looks here before it takes one
         Index("ix_assignments_item_id_reviewer", "item_id", "reviewer"),
         Index(
@@ -129,6 +135,7 @@ class Review(Base):
         of_item("reviews"),
         of_project("reviews", "label_schema_id", "label_schemas"),
         of_project("reviews", "assignment_id", "assignments"),
+        of_project("reviews", "prediction_id", "predictions"),
         Index("ix_reviews_project_id_id", "project_id", "id"),
     )
 
@@ -153,6 +160,7 @@ class FinalLabel(Base):
         of_project("final_labels", "policy_id", "policies"),
         of_project("final_labels", "label_schema_id", "label_schemas"),
         of_project("final_labels", "review_id", "reviews"),
+        of_project("final_labels", "prediction_id", "predictions"),
         # decided by exactly one: the model, or a person
         CheckConstraint("review_id IS NOT NULL OR prediction_id IS NOT NULL", name="provenance"),
         Index("ix_final_labels_item_id", "item_id", "id"),

@@ -53,9 +53,7 @@ def _respond(
     errors: Sequence[FieldError] = (),
     headers: dict[str, str] | None = None,
 ) -> Response:
-    document = problem_document(
-        status=status, title=title, detail=detail, code=code, errors=errors
-    )
+    document = problem_document(status=status, title=title, detail=detail, code=code, errors=errors)
     document["instance"] = request.url.path
     # ASCII: a lone surrogate from a key of the request must not break the answer that names it
     body = json.dumps(document, ensure_ascii=True).encode("ascii")
@@ -64,12 +62,12 @@ def _respond(
 
 def pointer(location: Sequence[str | int]) -> str:
     """A JSON pointer (RFC 6901) from the path of a validation error."""
-    return "".join(
-        "/" + str(part).replace("~", "~0").replace("/", "~1") for part in location
-    )
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
-def field_errors(problems: Sequence[dict[str, Any]], *, where: str | None = None) -> list[FieldError]:
+def field_errors(
+    problems: Sequence[dict[str, Any]], *, where: str | None = None
+) -> list[FieldError]:
     """Validation errors of pydantic as field errors.
 
     Args:

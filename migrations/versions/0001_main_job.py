@@ -13,6 +13,11 @@ depends_on = None
 
 
 CURRENT = {"label_schema": "label_schemas", "labeler": "labelers", "policy": "policies"}
+# rows that name one another
+LATER = (
+    ("items", "prediction_id", "predictions"),
+    ("review_queue", "assignment_id", "assignments"),
+)
 # provenance: what once was said stays as it was said
 NEVER_UPDATED = (
     "label_schemas",
@@ -154,6 +159,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
     )
+    op.create_index("ix_events_project_id_id", "events", ["project_id", "id"], unique=False)
     op.create_index("ix_events_transaction_id_id", "events", ["transaction_id", "id"], unique=False)
     op.create_table(
         "label_schemas",
@@ -382,6 +388,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'leased'"),
     )
     op.create_index(
+        "ix_assignments_live_reviewer",
+        "assignments",
+        ["project_id", "reviewer"],
+        unique=False,
+        postgresql_where=sa.text("state = 'leased'"),
+    )
+    op.create_index(
         "uq_assignments_live_slot",
         "assignments",
         ["item_id", "slot"],
@@ -543,6 +556,12 @@ def upgrade() -> None:
             name="fk_reviews_label_schema_id",
             ondelete="CASCADE",
         ),
+        sa.ForeignKeyConstraint(
+            ["project_id", "prediction_id"],
+            ["predictions.project_id", "predictions.id"],
+            name="fk_reviews_prediction_id",
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reviews")),
         sa.UniqueConstraint("assignment_id", name=op.f("uq_reviews_assignment_id")),
         sa.UniqueConstraint(
@@ -590,6 +609,12 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
+            ["project_id", "prediction_id"],
+            ["predictions.project_id", "predictions.id"],
+            name="fk_final_labels_prediction_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
             ["project_id", "review_id"],
             ["reviews.project_id", "reviews.id"],
             name="fk_final_labels_review_id",
@@ -607,6 +632,15 @@ def upgrade() -> None:
             ["project_id", "id"],
             deferrable=True,
             initially="DEFERRED",
+        )
+    for table, column, target in LATER:
+        op.create_foreign_key(
+            f"fk_{table}_{column}",
+            table,
+            target,
+            ["project_id", column],
+            ["project_id", "id"],
+            ondelete="CASCADE",
         )
     op.execute(
         """
@@ -627,6 +661,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in CURRENT:
         op.drop_constraint(f"fk_projects_current_{name}", "projects", type_="foreignkey")
+    for table, column, _ in LATER:
+        op.drop_constraint(f"fk_{table}_{column}", table, type_="foreignkey")
     for table in reversed(TABLES):
         op.drop_table(table)
     op.execute("DROP FUNCTION refuse_update()")

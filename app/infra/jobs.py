@@ -1,0 +1,122 @@
+"""Waking workers. A wake-up is a hint that may be lost: Postgres holds the work, a sweeper mends.
+
+Publishing can hang (with Redis frozen, for ever), so it happens on a thread of its own with short
+socket timeouts, after the commit, coalesced to one message a project, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import redis
+from celery import Celery
+
+DRAIN_TASK = "secondlook.drain"
+LABELING_QUEUE = "labeling"
+_SOCKET_TIMEOUT = 2.0
+# How long a wake-up counts as under way when nobody says that it arrived.
+_PENDING_SECONDS = 10
+_log = logging.getLogger(__name__)
+
+
+class WakeUps(Protocol):
+    """Asks that somebody looks at a project's pending items soon."""
+
+    def request(self, project_id: uuid.UUID) -> None:
+        """Returns at once; may be lost."""
+
+
+def broker_url(redis_url: str) -> str:
+    """The broker's address as kombu spells it."""
+    if redis_url.startswith("unix://"):
+        return f"redis+socket://{urlsplit(redis_url).path}?virtual_host=0"
+    return redis_url
+
+
+def make_celery(redis_url: str) -> Celery:
+    """The Celery application of both sides, publisher and worker."""
+    celery = Celery("secondlook", broker=broker_url(redis_url), set_as_current=False)
+    celery.conf.update(
+        task_default_queue=LABELING_QUEUE,
+        task_ignore_result=True,
+        # a message is only a wake-up: acknowledged early, never redelivered, never retried
+        task_acks_late=False,
+        task_publish_retry=False,
+        worker_prefetch_multiplier=1,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_timeout": _SOCKET_TIMEOUT,
+            "socket_connect_timeout": _SOCKET_TIMEOUT,
+        },
+        worker_hijack_root_logger=False,
+        # nobody reads them, and they cost a message each
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+    )
+    return celery
+
+
+def _flag(project_id: uuid.UUID) -> str:
+    return f"secondlook:wake:{project_id}"
+
+
+class RedisWakeUps:
+    """Publishes wake-ups through Celery; safe to call from any thread or loop."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._celery = make_celery(redis_url)
+        self._redis = redis.Redis.from_url(
+            redis_url,
+            socket_timeout=_SOCKET_TIMEOUT,
+            socket_connect_timeout=_SOCKET_TIMEOUT,
+        )
+        self._publisher = ThreadPoolExecutor(1, thread_name_prefix="wake-ups")
+        self._queued: set[uuid.UUID] = set()
+        self._lock = threading.Lock()
+        self._healthy = True
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last wake-up could be published."""
+        return self._healthy
+
+    def request(self, project_id: uuid.UUID) -> None:
+        with self._lock:
+            if project_id in self._queued:
+                return
+            self._queued.add(project_id)
+        self._publisher.submit(self._publish, project_id)
+
+    def arrived(self, project_id: uuid.UUID) -> None:
+        """A worker has begun with the project: whatever commits from now on needs a new wake-up.
+
+        Must be called before the worker looks for work, else a commit in between is not told.
+        """
+        try:
+            self._redis.delete(_flag(project_id))
+        except redis.RedisError:
+            _log.debug("wake-up flag of %s could not be taken down", project_id)
+
+    def close(self) -> None:
+        self._publisher.shutdown(wait=True, cancel_futures=True)
+        self._redis.close()
+        self._celery.close()
+
+    def _publish(self, project_id: uuid.UUID) -> None:
+        # first, so that a commit during the publishing asks again
+        with self._lock:
+            self._queued.discard(project_id)
+        try:
+            if self._redis.set(_flag(project_id), 1, nx=True, ex=_PENDING_SECONDS):
+                self._celery.send_task(DRAIN_TASK, args=[str(project_id)], queue=LABELING_QUEUE)
+            self._healthy = True
+        except Exception as error:  # noqa: BLE001  # kombu raises whatever the transport raises
+            if self._healthy:
+                _log.warning("no wake-up sent, the sweeper takes over: %s", error)
+            self._healthy = False

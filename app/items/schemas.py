@@ -1,0 +1,146 @@
+"""Items on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.web.wire import Answer, JsonObject, Text, Wire
+
+MAX_TEXT_BYTES = 1024 * 1024
+MAX_METADATA_BYTES = 64 * 1024
+MAX_BULK = 1000
+
+StateName = Literal["pending", "labeling", "accepted", "in_review", "completed"]
+RowStatus = Literal["created", "existing", "invalid", "conflict"]
+
+
+def _fits(size: int, limit: int, what: str) -> None:
+    if size > limit:
+        raise PydanticCustomError(
+            "too_large", "{what} has {size} bytes, at most {limit} fit", locals()
+        )
+
+
+class MessageIn(Wire):
+    """One turn of a chat that is to be labelled."""
+
+    role: Annotated[Text, Field(min_length=1, max_length=50)]
+    content: Text
+
+
+class ItemIn(Wire):
+    """An item: a text or a chat, one of the two."""
+
+    external_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="yours; unique in the project, so that sending twice makes one item"
+    )
+    text: Annotated[Text, Field(min_length=1)] | None = None
+    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
+    metadata: JsonObject | None = None
+
+    @model_validator(mode="after")
+    def _one_content_of_bounded_size(self) -> Self:
+        if (self.text is None) == (self.messages is None):
+            raise PydanticCustomError("content", "must have either `text` or `messages`")
+        if self.text is not None:
+            _fits(len(self.text.encode()), MAX_TEXT_BYTES, "text")
+        if self.messages is not None:
+            size = sum(len(turn.content.encode()) for turn in self.messages)
+            _fits(size, MAX_TEXT_BYTES, "messages")
+        if self.metadata is not None:
+            _fits(len(repr(self.metadata)), MAX_METADATA_BYTES, "metadata")
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """The payload as it is stored."""
+        if self.text is not None:
+            return {"text": self.text}
+        assert self.messages is not None
+        return {"messages": [turn.model_dump() for turn in self.messages]}
+
+
+class BulkIn(Wire):
+    """Up to 1,000 items; each row is checked by itself, so one bad row loses no other."""
+
+    items: Annotated[list[Any], Field(min_length=1, max_length=MAX_BULK)]
+
+
+class ItemFilters(Wire):
+    """Which items to list; all that are given must hold."""
+
+    # from a query string everything comes as text
+    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[str | None, Field(max_length=200)] = None
+    state: StateName | None = None
+    route: Literal["accept", "review"] | None = None
+    label: Annotated[Text | None, Field(max_length=200)] = None
+    final_label: Annotated[Text | None, Field(max_length=200)] = None
+    external_id: Annotated[Text | None, Field(max_length=200)] = None
+    min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
+    max_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
+    confidence_unknown: bool | None = None
+    metadata: Annotated[str | None, Field(max_length=4000)] = Field(
+        None, description='a JSON object the metadata contains: {"lang": "en"}'
+    )
+
+    def conditions(self) -> dict[str, Any]:
+        """The filters that are plain values, by name."""
+        return self.model_dump(exclude={"limit", "cursor", "metadata"})
+
+
+class RowError(Answer):
+    code: str
+    detail: str
+    errors: list[dict[str, str]] = Field(default_factory=list)
+
+
+class RowOut(Answer):
+    """What became of one row of a bulk call."""
+
+    index: int
+    status: RowStatus
+    id: str | None = None
+    error: RowError | None = None
+
+
+class BulkOut(Answer):
+    created: int
+    existing: int
+    failed: int
+    results: list[RowOut]
+
+
+class ConfidenceOut(Answer):
+    """How sure the model was: a value, or the reason why it is unknown."""
+
+    value: float | None
+    source: str | None
+    reason: str | None
+
+
+class ItemOut(Answer):
+    id: str
+    project_id: str
+    external_id: str | None
+    state: str
+    content: dict[str, Any]
+    metadata: dict[str, Any] | None
+    label: str | None
+    confidence: ConfidenceOut | None
+    route: str | None
+    route_reason: str | None
+    final_label: str | None
+    prediction_id: str | None
+    policy_id: str | None
+    attempts: int
+    last_error: str | None
+    next_attempt_at: datetime | None
+    created_at: datetime
+    labeled_at: datetime | None
+    completed_at: datetime | None

@@ -1,0 +1,124 @@
+"""One item's turn with the model: a call, perhaps one repair, and what came of it as a value."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.domain import prompting
+from app.domain.backoff import FailureClass
+from app.domain.labels import LabelSet, SingleChoiceSchema
+from app.domain.unknown import UnknownReason
+from app.labeling.answer import Reading, UnreadableResponseError, read_completion
+from app.labeling.client import CallError, ModelClient, within
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An item this process holds: its fencing token, the attempts burned so far, its content."""
+
+    item_id: uuid.UUID
+    token: uuid.UUID
+    attempts: int
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is the same for every item of a labeler."""
+
+    model: str
+    system: str
+    labels: LabelSet
+    parameters: Mapping[str, Any]
+
+    def request(self, messages: list[dict[str, str]]) -> dict[str, Any]:
+        """The chat-completions body: structured output by schema, with log probabilities.
+
+        A schema rather than a tool call: tool calls carry no log probabilities.
+        """
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "logprobs": True,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "label",
+                    "strict": True,
+                    "schema": SingleChoiceSchema(self.labels).json_schema(),
+                },
+            },
+        }
+        body.update(self.parameters)
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The model answered; usable or not, the answer is kept."""
+
+    job: Job
+    reading: Reading
+    repaired: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No answer was had."""
+
+    job: Job
+    failure: FailureClass
+    reason: UnknownReason
+    detail: str
+    retry_after: float | None
+
+
+Outcome = Answered | Failed
+
+
+async def ask(
+    client: ModelClient, question: Question, job: Job, *, deadline_seconds: float
+) -> Outcome:
+    """Asks for one item's label, and once more where the answer can't be used.
+
+    The deadline is for both calls together, so that the lease can be set by it.
+    """
+    began = time.monotonic()
+    messages = prompting.build_messages(question.system, job.content)
+    try:
+        reading = await _read(client, question, messages, deadline_seconds)
+        if not reading.repairable:
+            return Answered(job, reading, False, time.monotonic() - began)
+        again = prompting.build_repair(messages, reading.answer or "")
+        left = deadline_seconds - (time.monotonic() - began)
+        try:
+            second = await _read(client, question, again, left)
+        except CallError:
+            # the first answer says more about the item than the failed repair
+            return Answered(job, reading, True, time.monotonic() - began)
+    except CallError as error:
+        return Failed(job, error.failure, error.reason, error.detail, error.retry_after)
+    return Answered(job, second, True, time.monotonic() - began)
+
+
+async def _read(
+    client: ModelClient,
+    question: Question,
+    messages: list[dict[str, str]],
+    seconds: float,
+) -> Reading:
+    answer = await within(seconds, client.complete(question.request(messages)))
+    try:
+        return read_completion(answer.body, labels=question.labels)
+    except UnreadableResponseError as error:
+        # An error page of a proxy or a body cut off is about the endpoint: it may pass.
+        raise CallError(
+            FailureClass.TRANSIENT,
+            f"the model server's answer can't be read: {error}",
+            reason=UnknownReason.UNREADABLE_RESPONSE,
+        ) from error

@@ -1,0 +1,293 @@
+"""Draining a project: claim, ask with many calls in flight, record in micro-batches, claim more.
+
+No transaction is open while a model thinks. A drain ends when nothing is due, when its time slice
+is over (projects take turns) or when the process is asked to stop; it then wakes a successor if
+work remains, since the message that woke it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.domain import prompting
+from app.domain.backoff import Backoff, FailureClass
+from app.infra.db import Database, is_unavailable
+from app.infra.jobs import WakeUps
+from app.labeling import queries
+from app.labeling.call import Failed, Job, Outcome, Question, ask
+from app.labeling.client import ModelClient, ModelClients
+from app.labeling.record import Plan, Recorder, Source, plan
+from app.projects.service import read_label_set
+
+_log = logging.getLogger(__name__)
+_BATCH = 100
+_BATCH_SECONDS = 0.02
+# how often a drain that has calls in flight, but nothing to claim, looks again
+_IDLE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class DrainLimits:
+    """How a process labels.
+
+    Attributes:
+        calls_in_flight: model calls under way at once.
+        deadline_seconds: total time of an item's calls.
+        lease_seconds: how long a claim holds; longer than the deadline.
+        slice_seconds: how long a drain claims.
+        stop_seconds: how long a stopping process waits for calls in flight.
+        backoff: delays after failures.
+    """
+
+    calls_in_flight: int
+    deadline_seconds: float
+    lease_seconds: float
+    slice_seconds: float
+    stop_seconds: float = 5.0
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainResult:
+    """How a drain ended: items that left labelling, and whether due work may remain."""
+
+    settled: int
+    work_remains: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What every drain of a process shares."""
+
+    database: Database
+    recorder: Recorder
+    wake_ups: WakeUps
+    limits: DrainLimits
+    rng: random.Random
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """What a drain knows of its project."""
+
+    source: Source
+    question: Question
+    client: ModelClient
+
+
+class Drainer:
+    """Labels due items of one project at a time; used by workers and, at need, by the sweeper."""
+
+    def __init__(
+        self,
+        database: Database,
+        clients: ModelClients,
+        wake_ups: WakeUps,
+        *,
+        limits: DrainLimits,
+        rng: random.Random,
+    ) -> None:
+        self._clients = clients
+        self._tools = _Tools(database, Recorder(database), wake_ups, limits, rng)
+
+    async def drain(
+        self, project_id: uuid.UUID, *, stopping: Callable[[], bool] = lambda: False
+    ) -> DrainResult:
+        """Labels what is due in a project until nothing is, time is up, or `stopping` says so."""
+        project = await self._load(project_id)
+        if project is None:
+            return DrainResult(0, work_remains=False)
+        result = await _Run(self._tools, project, stopping).drain()
+        if result.work_remains:
+            self._tools.wake_ups.request(project_id)
+        return result
+
+    async def _load(self, project_id: uuid.UUID) -> _Project | None:
+        row = await self._tools.database.fetch_one(queries.LOAD_PROJECT, {"project_id": project_id})
+        if row is None:
+            return None
+        labels = read_label_set(row["definition"])
+        return _Project(
+            source=Source(
+                project_id=project_id,
+                labeler_id=row["labeler_id"],
+                label_schema_id=row["label_schema_id"],
+                endpoint=f"{row['base_url'] or 'default'} {row['model']}",
+            ),
+            question=Question(
+                model=row["model"],
+                system=prompting.system_prompt(labels, instructions=row["instructions"]),
+                labels=labels,
+                parameters=row["parameters"],
+            ),
+            client=self._clients.get(row["base_url"]),
+        )
+
+
+class _Run:
+    """The state of one drain."""
+
+    def __init__(self, tools: _Tools, project: _Project, stopping: Callable[[], bool]) -> None:
+        self._tools = tools
+        self._project = project
+        self._stopping = stopping
+        self._slice_ends = time.monotonic() + tools.limits.slice_seconds
+        self._running: dict[asyncio.Task[None], Job] = {}
+        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._paused_until = 0.0
+        self._settled = 0
+
+    async def drain(self) -> DrainResult:
+        recording = asyncio.create_task(self._record_all())
+        try:
+            await self._one_suspect()
+            remains = await self._label()
+        finally:
+            try:
+                await self._finish_calls()
+            finally:
+                self._outcomes.put_nowait(None)
+                await recording
+        return DrainResult(self._settled, work_remains=remains)
+
+    def _may_claim(self) -> bool:
+        now = time.monotonic()
+        return not self._stopping() and now < self._slice_ends and now >= self._paused_until
+
+    async def _label(self) -> bool:
+        """Keeps calls in flight; whether due work may remain when it ends."""
+        limit = self._tools.limits.calls_in_flight
+        dry_until = 0.0
+        asked_for_help = False
+        while True:
+            free = limit - len(self._running)
+            claimed = 0
+            wanted = free >= max(1, limit // 4) and time.monotonic() >= dry_until
+            if wanted and self._may_claim():
+                claimed = await self._claim(queries.CLAIM, free)
+                if claimed < free:
+                    dry_until = time.monotonic() + _IDLE_SECONDS
+                elif not asked_for_help:
+                    # more waits than one process can carry: another may join
+                    asked_for_help = True
+                    self._tools.wake_ups.request(self._project.source.project_id)
+            if self._running:
+                await asyncio.wait(
+                    self._running, timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if self._stopping():
+                    return True
+            elif not self._may_claim():
+                # a paused endpoint is the sweeper's to watch; else somebody must look again
+                return time.monotonic() >= self._paused_until
+            elif not claimed and not await self._one_suspect():
+                return False
+
+    async def _one_suspect(self) -> bool:
+        """Labels one item that lost its worker twice, with nothing else in flight."""
+        if not self._may_claim() or not await self._claim(queries.CLAIM_SUSPECT, 1):
+            return False
+        await asyncio.wait(self._running)
+        return True
+
+    async def _claim(self, statement: str, limit: int) -> int:
+        source = self._project.source
+        token = uuid.uuid4()
+        rows = await self._tools.database.fetch_all(
+            statement,
+            {
+                "project_id": source.project_id,
+                "endpoint": source.endpoint,
+                "token": token,
+                "lease_seconds": self._tools.limits.lease_seconds,
+                "limit": limit,
+            },
+        )
+        for row in rows:
+            job = Job(row["id"], token, row["attempts"], row["content"])
+            task = asyncio.create_task(self._ask(job))
+            self._running[task] = job
+            task.add_done_callback(self._running.pop)
+        return len(rows)
+
+    async def _ask(self, job: Job) -> None:
+        outcome = await ask(
+            self._project.client,
+            self._project.question,
+            job,
+            deadline_seconds=self._tools.limits.deadline_seconds,
+        )
+        if isinstance(outcome, Failed) and outcome.failure is FailureClass.RATE_LIMITED:
+            # at once here; for all other workers when the pause is stored
+            wait = outcome.retry_after or self._tools.limits.backoff.base / 2
+            self._paused_until = max(self._paused_until, time.monotonic() + wait)
+        self._outcomes.put_nowait(outcome)
+
+    async def _finish_calls(self) -> None:
+        """Waits for calls in flight, for a bounded time; gives back what is not done by then."""
+        left = dict(self._running)
+        if not left:
+            return
+        patience = self._tools.limits.stop_seconds if self._stopping() else None
+        await asyncio.wait(left, timeout=patience)
+        unfinished = {task: job for task, job in left.items() if not task.done()}
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._tools.recorder.give_back(
+            self._project.source.project_id, list(unfinished.values())
+        )
+
+    async def _record_all(self) -> None:
+        while batch := await self._next_batch():
+            await self._write(batch)
+
+    async def _next_batch(self) -> list[Outcome]:
+        """What came in within a moment of the first; empty at the end."""
+        first = await self._outcomes.get()
+        if first is None:
+            return []
+        await asyncio.sleep(_BATCH_SECONDS)
+        batch = [first]
+        while len(batch) < _BATCH and not self._outcomes.empty():
+            outcome = self._outcomes.get_nowait()
+            if outcome is None:
+                # the end: this batch first, then the same answer again
+                self._outcomes.put_nowait(None)
+                break
+            batch.append(outcome)
+        return batch
+
+    async def _write(self, batch: list[Outcome]) -> None:
+        """Writes a batch; where one of it can't be stored, the others are stored without it."""
+        try:
+            decided = plan(batch, backoff=self._tools.limits.backoff, rng=self._tools.rng)
+            self._settled += await self._write_patiently(decided)
+        except Exception as error:  # noqa: BLE001  # one bad row must not cost its batch
+            if is_unavailable(error) or len(batch) == 1:
+                # Its lease runs out; after three such losses the item goes to people.
+                _log.exception("%d labels could not be stored", len(batch))
+                return
+            for outcome in batch:
+                await self._write([outcome])
+
+    async def _write_patiently(self, decided: Plan) -> int:
+        """Writes again and again while the database is away, for as long as the lease can last.
+
+        Writing twice is harmless: a batch that did commit holds no lease any more.
+        """
+        give_up = time.monotonic() + self._tools.limits.lease_seconds
+        while True:
+            try:
+                return await self._tools.recorder.write(self._project.source, decided)
+            except Exception as error:
+                if not is_unavailable(error) or time.monotonic() > give_up:
+                    raise
+                _log.warning("labels wait for the database: %s", type(error).__name__)
+                await asyncio.sleep(0.2 + self._tools.rng.random() * 0.3)

@@ -1,0 +1,230 @@
+"""The SQL of labelling, readable top to bottom. One statement each; the database's clock rules."""
+
+from __future__ import annotations
+
+# What a worker needs to know of a project for as long as it drains it. Versions never change.
+LOAD_PROJECT = """
+SELECT l.id AS labeler_id, l.model, l.base_url, l.instructions, l.parameters,
+       s.id AS label_schema_id, s.definition
+FROM projects p
+JOIN labelers l ON l.id = p.labeler_id
+JOIN label_schemas s ON s.id = p.label_schema_id
+WHERE p.id = %(project_id)s
+"""
+
+# In rank order: what is labelled and audited first is a random part of what is there, however the
+# sender sorted it. `suspects` are items that lost their worker twice: they are taken one at a
+# time, so that one that kills its worker takes no neighbour with it again.
+_CLAIM = """
+WITH due AS (
+    SELECT id FROM items
+    WHERE project_id = %(project_id)s AND state = 'pending' AND next_attempt_at <= now()
+      AND {losses}
+      AND NOT EXISTS (
+          SELECT 1 FROM endpoint_pauses
+          WHERE endpoint = %(endpoint)s AND paused_until > now()
+      )
+    ORDER BY rank
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE items i
+    SET state = 'labeling', lease_token = %(token)s,
+        lease_expires_at = now() + make_interval(secs => %(lease_seconds)s)
+    FROM due WHERE i.id = due.id
+    RETURNING i.id, i.attempts
+), counted AS (
+    INSERT INTO counter_deltas (project_id, name, delta)
+    SELECT %(project_id)s, d.name, d.sign * c.n
+    FROM (SELECT count(*) AS n FROM claimed) c,
+         (VALUES ('items.pending', -1), ('items.labeling', 1)) AS d (name, sign)
+    WHERE c.n > 0
+)
+SELECT c.id, c.attempts, p.content
+FROM claimed c JOIN item_payloads p ON p.item_id = c.id
+"""
+SUSPECT_LOSSES = 2
+CLAIM = _CLAIM.format(losses=f"losses < {SUSPECT_LOSSES}")
+CLAIM_SUSPECT = _CLAIM.format(losses=f"losses >= {SUSPECT_LOSSES}")
+
+# Shared, so that recorders do not wait for one another, but a new policy version waits for them
+# and they for it: an item is routed by the policy that is current when its label is stored.
+CURRENT_POLICY = """
+SELECT v.id, v.document FROM projects p JOIN policies v ON v.id = p.policy_id
+WHERE p.id = %(project_id)s
+FOR SHARE OF p
+"""
+
+# Labels with all that follows from them. Whoever lost the lease in the meantime writes nothing.
+RECORD = """
+WITH result AS (
+    SELECT * FROM unnest(
+        %(item_ids)s::uuid[], %(tokens)s::uuid[], %(attempts)s::int[], %(prediction_ids)s::uuid[],
+        %(labels)s::text[], %(confidences)s::float8[], %(sources)s::text[],
+        %(unknown_reasons)s::text[], %(scores)s::float8[], %(routes)s::text[],
+        %(route_reasons)s::text[], %(last_errors)s::text[], %(details)s::jsonb[],
+        %(evidence)s::jsonb[], %(alternatives)s::jsonb[], %(final_ids)s::uuid[],
+        %(labeled_event_ids)s::uuid[], %(labeled_events)s::jsonb[],
+        %(routed_event_ids)s::uuid[], %(routed_events)s::jsonb[]
+    ) AS r (item_id, token, attempts, prediction_id, label, confidence, source, unknown_reason,
+            score, route, route_reason, last_error, detail, evidence, alternatives, final_id,
+            labeled_event_id, labeled_event, routed_event_id, routed_event)
+), done AS (
+    UPDATE items i
+    SET state = CASE r.route WHEN 'accept' THEN 'accepted' ELSE 'in_review' END,
+        lease_token = NULL, lease_expires_at = NULL, attempts = r.attempts,
+        last_error = r.last_error, prediction_id = r.prediction_id, label = r.label,
+        confidence = r.confidence, confidence_source = r.source,
+        unknown_reason = r.unknown_reason, route = r.route, route_reason = r.route_reason,
+        policy_id = %(policy_id)s, labeled_at = now(),
+        final_label = CASE r.route WHEN 'accept' THEN r.label END
+    FROM result r
+    WHERE i.id = r.item_id AND i.lease_token = r.token AND i.state = 'labeling'
+    RETURNING i.id, i.state
+), predicted AS (
+    INSERT INTO predictions (
+        id, project_id, item_id, labeler_id, label_schema_id, label, confidence,
+        confidence_source, unknown_reason, score, p_raw, p_norm, margin, entropy, off_label,
+        ambiguous, unseen, alternatives, evidence, answer, repaired, served_model,
+        system_fingerprint, finish_reason, prompt_tokens, completion_tokens, latency_ms)
+    SELECT r.prediction_id, %(project_id)s, r.item_id, %(labeler_id)s, %(label_schema_id)s,
+           r.label, r.confidence, r.source, r.unknown_reason, r.score, d.p_raw, d.p_norm,
+           d.margin, d.entropy, d.off_label, d.ambiguous, d.unseen, r.alternatives, r.evidence,
+           d.answer, d.repaired, d.served_model, d.system_fingerprint, d.finish_reason,
+           d.prompt_tokens, d.completion_tokens, d.latency_ms
+    FROM result r
+    JOIN done ON done.id = r.item_id
+    CROSS JOIN LATERAL jsonb_to_record(r.detail) AS d (
+        p_raw float8, p_norm float8, margin float8, entropy float8, off_label float8,
+        ambiguous float8, unseen float8, answer text, repaired boolean, served_model text,
+        system_fingerprint text, finish_reason text, prompt_tokens int, completion_tokens int,
+        latency_ms int)
+    WHERE r.prediction_id IS NOT NULL
+), queued AS (
+    INSERT INTO review_queue (item_id, slot, project_id, round, score)
+    SELECT r.item_id, 1, %(project_id)s, 1, coalesce(r.score, '-infinity')
+    FROM result r JOIN done ON done.id = r.item_id
+    WHERE r.route = 'review'
+), final AS (
+    INSERT INTO final_labels (id, project_id, item_id, label, prediction_id, policy_id,
+                              label_schema_id)
+    SELECT r.final_id, %(project_id)s, r.item_id, r.label, r.prediction_id, %(policy_id)s,
+           %(label_schema_id)s
+    FROM result r JOIN done ON done.id = r.item_id
+    WHERE r.route = 'accept'
+), told AS (
+    INSERT INTO events (id, project_id, type, data)
+    SELECT e.id, %(project_id)s, e.type, e.data
+    FROM result r
+    JOIN done ON done.id = r.item_id
+    CROSS JOIN LATERAL (VALUES
+        (r.labeled_event_id, 'item.labeled', r.labeled_event),
+        (r.routed_event_id, 'item.routed', r.routed_event)
+    ) AS e (id, type, data)
+    WHERE e.type <> 'item.labeled' OR r.label IS NOT NULL
+), counted AS (
+    INSERT INTO counter_deltas (project_id, name, delta)
+    SELECT %(project_id)s, 'items.' || state, count(*) FROM done GROUP BY state
+    UNION ALL
+    SELECT %(project_id)s, 'items.labeling', -count(*) FROM done HAVING count(*) > 0
+)
+SELECT id FROM done
+"""
+
+# Back to the queue, due later. Also how a worker that stops gives back what it has not begun.
+RETURN = """
+WITH returned AS (
+    SELECT * FROM unnest(
+        %(item_ids)s::uuid[], %(tokens)s::uuid[], %(attempts)s::int[], %(delays)s::float8[],
+        %(last_errors)s::text[]
+    ) AS r (item_id, token, attempts, delay, last_error)
+), done AS (
+    UPDATE items i
+    SET state = 'pending', lease_token = NULL, lease_expires_at = NULL, attempts = r.attempts,
+        next_attempt_at = now() + make_interval(secs => r.delay),
+        last_error = coalesce(r.last_error, i.last_error)
+    FROM returned r
+    WHERE i.id = r.item_id AND i.lease_token = r.token AND i.state = 'labeling'
+    RETURNING i.id
+), counted AS (
+    INSERT INTO counter_deltas (project_id, name, delta)
+    SELECT %(project_id)s, d.name, d.sign * c.n
+    FROM (SELECT count(*) AS n FROM done) c,
+         (VALUES ('items.labeling', -1), ('items.pending', 1)) AS d (name, sign)
+    WHERE c.n > 0
+)
+SELECT id FROM done
+"""
+
+# The later of two pauses wins.
+PAUSE = """
+INSERT INTO endpoint_pauses (endpoint, paused_until)
+VALUES (%(endpoint)s, now() + make_interval(secs => %(seconds)s))
+ON CONFLICT (endpoint) DO UPDATE
+SET paused_until = greatest(endpoint_pauses.paused_until, excluded.paused_until)
+"""
+
+# Items whose worker is gone. A third loss makes an item poison: it goes to people. Bounded, so
+# that the transaction stays short.
+EXPIRE = """
+WITH due AS (
+    SELECT id FROM items
+    WHERE state = 'labeling' AND lease_expires_at <= now()
+    ORDER BY lease_expires_at LIMIT 500
+    FOR UPDATE SKIP LOCKED
+), freed AS (
+    UPDATE items i
+    SET losses = i.losses + 1, lease_token = NULL, lease_expires_at = NULL,
+        last_error = 'the worker that held it was lost',
+        next_attempt_at = now(),
+        state = CASE WHEN i.losses + 1 < %(max_losses)s THEN 'pending' ELSE 'in_review' END,
+        route = CASE WHEN i.losses + 1 >= %(max_losses)s THEN 'review' END,
+        route_reason = CASE WHEN i.losses + 1 >= %(max_losses)s THEN 'unknown_confidence' END,
+        unknown_reason = CASE WHEN i.losses + 1 >= %(max_losses)s THEN 'leases_lost' END,
+        policy_id = CASE WHEN i.losses + 1 >= %(max_losses)s THEN p.policy_id END,
+        labeled_at = CASE WHEN i.losses + 1 >= %(max_losses)s THEN now() END
+    FROM due, projects p
+    WHERE i.id = due.id AND p.id = i.project_id
+    RETURNING i.id, i.project_id, i.state
+), queued AS (
+    INSERT INTO review_queue (item_id, slot, project_id, round, score)
+    SELECT id, 1, project_id, 1, '-infinity' FROM freed WHERE state = 'in_review'
+), counted AS (
+    INSERT INTO counter_deltas (project_id, name, delta)
+    SELECT project_id, 'items.' || state, count(*) FROM freed GROUP BY project_id, state
+    UNION ALL
+    SELECT project_id, 'items.labeling', -count(*) FROM freed GROUP BY project_id
+)
+SELECT id, project_id, state FROM freed
+"""
+
+# Projects with items to label now, with how long the oldest has been due. One index probe a
+# project, however many items wait.
+DUE_PROJECTS = """
+SELECT p.id AS project_id,
+       extract(epoch FROM now() - d.next_attempt_at)::float8 AS overdue_seconds
+FROM projects p
+CROSS JOIN LATERAL (
+    SELECT next_attempt_at FROM items
+    WHERE project_id = p.id AND state = 'pending' AND next_attempt_at <= now()
+    ORDER BY next_attempt_at LIMIT 1
+) d
+ORDER BY d.next_attempt_at
+"""
+
+FORGET_PAUSES = "DELETE FROM endpoint_pauses WHERE paused_until < now() - interval '1 hour'"
+
+PREDICTIONS = """
+SELECT r.id, r.item_id, r.label, r.confidence, r.confidence_source, r.unknown_reason, r.score,
+       r.p_raw, r.p_norm, r.margin, r.entropy, r.off_label, r.ambiguous, r.unseen,
+       r.alternatives, CASE WHEN %(with_evidence)s THEN r.evidence END AS evidence, r.answer,
+       r.repaired, r.served_model, r.system_fingerprint, r.finish_reason, r.prompt_tokens,
+       r.completion_tokens, r.latency_ms, r.created_at, l.id AS labeler_id, l.revision, l.model,
+       l.prompt_version, l.prompt_hash, l.parameters, s.id AS label_schema_id,
+       s.version AS label_schema_version
+FROM predictions r
+JOIN labelers l ON l.id = r.labeler_id
+JOIN label_schemas s ON s.id = r.label_schema_id
+WHERE r.item_id = %(item_id)s
+ORDER BY r.id DESC
+"""

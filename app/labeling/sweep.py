@@ -1,0 +1,79 @@
+"""The labelling part of a sweep: free what dead workers held, wake who is due, help out at need."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable
+
+from app.domain.states import ItemState
+from app.infra.db import Database
+from app.infra.ids import Kind, to_wire
+from app.infra.jobs import WakeUps
+from app.labeling import queries
+from app.labeling.drain import Drainer
+from app.ledger import events
+from app.ledger.events import EventType, NewEvent
+
+MAX_LOSSES = 3
+# Work that nobody took for so long is drained here: the broker is away, or the workers are deaf.
+OVERDUE_SECONDS = 10.0
+_log = logging.getLogger(__name__)
+
+
+class LabelingSweep:
+    """Sweeps labelling; at most one project is drained here at a time."""
+
+    def __init__(self, database: Database, wake_ups: WakeUps, drainer: Drainer) -> None:
+        self._database = database
+        self._wake_ups = wake_ups
+        self._drainer = drainer
+        self._helping: asyncio.Task[None] | None = None
+
+    async def once(self, *, stopping: Callable[[], bool]) -> None:
+        """One round."""
+        await self.expire()
+        async with self._database.connection() as connection:
+            await connection.execute(queries.FORGET_PAUSES)
+        due = await self._database.fetch_all(queries.DUE_PROJECTS, {})
+        for row in due:
+            self._wake_ups.request(row["project_id"])
+        overdue = [row for row in due if row["overdue_seconds"] > OVERDUE_SECONDS]
+        if overdue and (self._helping is None or self._helping.done()):
+            self._helping = asyncio.create_task(self._help(overdue[0]["project_id"], stopping))
+
+    async def expire(self) -> None:
+        """Takes items back whose worker is gone; those that lost three go to people."""
+        while True:
+            async with self._database.transaction() as connection:
+                cursor = await connection.execute(queries.EXPIRE, {"max_losses": MAX_LOSSES})
+                rows = await cursor.fetchall()
+                poison = [row for row in rows if row["state"] == ItemState.IN_REVIEW]
+                for row in poison:
+                    told = NewEvent(
+                        EventType.ITEM_ROUTED,
+                        {
+                            "item_id": to_wire(Kind.ITEM, row["id"]),
+                            "route": "review",
+                            "reason": "unknown_confidence",
+                        },
+                    )
+                    await events.record(connection, row["project_id"], [told])
+            for project_id, lost in Counter(row["project_id"] for row in rows).items():
+                _log.info("took back %d items of %s from lost workers", lost, project_id)
+            if len(rows) < 500:
+                return
+
+    async def _help(self, project_id: uuid.UUID, stopping: Callable[[], bool]) -> None:
+        result = await self._drainer.drain(project_id, stopping=stopping)
+        if result.settled:
+            _log.warning(
+                "labelled %d overdue items of %s in the sweeper", result.settled, project_id
+            )
+
+    async def close(self) -> None:
+        """Waits for the help that is under way."""
+        if self._helping is not None:
+            await asyncio.gather(self._helping, return_exceptions=True)

@@ -1,0 +1,278 @@
+"""Projects and their versions: label schema, labeler, policy."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.access.keys import Caller
+from app.domain import prompting
+from app.domain.coin import CoinProbabilities
+from app.domain.labels import LabelSet, LabelSetError
+from app.domain.routing import Policy as RoutingPolicy
+from app.domain.routing import policy_to_json
+from app.errors import FieldError, InvalidError, NotFoundError, invalid_field
+from app.infra.db import Database
+from app.infra.ids import Kind, new_id, to_wire
+from app.ledger import events
+from app.ledger.models import Event
+from app.projects.models import Labeler, LabelSchema, Policy, Project
+
+_NO_PROJECT = "no such project"
+
+
+@dataclass(frozen=True, slots=True)
+class NewLabeler:
+    """Who shall label; model None means the service's own."""
+
+    model: str | None
+    base_url: str | None
+    instructions: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectView:
+    """A project with its current versions."""
+
+    project: Project
+    label_schema: LabelSchema
+    labeler: Labeler
+    policy: Policy
+
+
+def read_label_set(definition: dict[str, Any]) -> LabelSet:
+    """The label set of a stored schema."""
+    return LabelSet.from_dicts(definition["labels"])
+
+
+class ProjectService:
+    """Makes, finds and removes projects."""
+
+    def __init__(self, database: Database, *, default_model: str | None) -> None:
+        self._database = database
+        self._default_model = default_model
+
+    async def create(
+        self,
+        *,
+        name: str,
+        labels: Sequence[dict[str, str]],
+        labeler: NewLabeler,
+        policy: RoutingPolicy,
+        review_lease_seconds: int,
+        audit_probability: float,
+    ) -> ProjectView:
+        """A project with version 1 of everything.
+
+        Raises:
+            InvalidError: a label set that can't be used, an unusable base URL, no model.
+        """
+        label_set = _label_set(labels)
+        model = labeler.model or self._default_model
+        if model is None:
+            raise invalid_field(
+                "/labeler/model", "name a model, or start the service with SECONDLOOK_MODEL"
+            )
+        _check_base_url(labeler.base_url)
+        coin = CoinProbabilities.from_audit_rate(audit_probability)
+        system = prompting.system_prompt(label_set, instructions=labeler.instructions)
+        ids = {name: new_id() for name in ("project", "schema", "labeler", "policy")}
+        project = Project(
+            id=ids["project"],
+            name=name,
+            label_schema_id=ids["schema"],
+            labeler_id=ids["labeler"],
+            policy_id=ids["policy"],
+            review_lease_seconds=review_lease_seconds,
+            audit_probability=coin.audit,
+            train_probability=coin.train,
+        )
+        versions = (
+            LabelSchema(
+                id=ids["schema"],
+                project_id=project.id,
+                version=1,
+                kind="single_choice",
+                definition={"labels": label_set.to_dicts()},
+            ),
+            Labeler(
+                id=ids["labeler"],
+                project_id=project.id,
+                revision=1,
+                model=model,
+                base_url=labeler.base_url,
+                instructions=labeler.instructions,
+                prompt_version=prompting.PROMPT_VERSION,
+                prompt_hash=prompting.prompt_hash(system),
+                parameters=labeler.parameters,
+            ),
+            Policy(
+                id=ids["policy"],
+                project_id=project.id,
+                version=1,
+                document=policy_to_json(policy),
+            ),
+        )
+        async with self._database.session() as session:
+            # the project first: its versions point at it at once, it at them at commit
+            session.add(project)
+            await session.flush()
+            session.add_all(versions)
+            await session.flush()
+            for row in (project, *versions):
+                await session.refresh(row)
+        return ProjectView(project, *versions)
+
+    async def get(self, project_id: uuid.UUID, *, caller: Caller) -> ProjectView:
+        """A project with its current versions.
+
+        Raises:
+            NotFoundError: there is none that this caller may see.
+        """
+        require_visible(project_id, caller)
+        async with self._database.session() as session:
+            views = await _views(session, Project.id == project_id, limit=1)
+        if not views:
+            raise NotFoundError(_NO_PROJECT)
+        return views[0]
+
+    async def list_projects(
+        self, *, caller: Caller, after: uuid.UUID | None, limit: int
+    ) -> list[ProjectView]:
+        """Up to limit + 1 projects the caller may see, oldest first."""
+        conditions = []
+        if after is not None:
+            conditions.append(Project.id > after)
+        if caller.project_ids is not None:
+            conditions.append(Project.id.in_(caller.project_ids))
+        async with self._database.session() as session:
+            return await _views(session, *conditions, limit=limit + 1)
+
+    async def delete(self, project_id: uuid.UUID, *, caller: Caller) -> None:
+        """Removes a project and everything that belongs to it.
+
+        Raises:
+            NotFoundError: there is none that this caller may see.
+        """
+        require_visible(project_id, caller)
+        async with self._database.session() as session:
+            found = await session.scalar(
+                delete(Project).where(Project.id == project_id).returning(Project.id)
+            )
+        if found is None:
+            raise NotFoundError(_NO_PROJECT)
+
+    async def list_policies(self, project_id: uuid.UUID, *, caller: Caller) -> list[Policy]:
+        """All versions of a project's policy, newest first."""
+        require_visible(project_id, caller)
+        async with self._database.session() as session:
+            rows = await session.scalars(
+                select(Policy).where(Policy.project_id == project_id).order_by(Policy.id.desc())
+            )
+            found = list(rows)
+        if not found:
+            raise NotFoundError(_NO_PROJECT)
+        return found
+
+    async def set_policy(
+        self, project_id: uuid.UUID, policy: RoutingPolicy, *, caller: Caller
+    ) -> Policy:
+        """A new version that routes everything recorded after it commits; what was routed stays.
+
+        Raises:
+            NotFoundError: there is no such project that this caller may see.
+        """
+        require_visible(project_id, caller)
+        async with self._database.session() as session:
+            # The lock makes versions take turns, and waits for results being recorded, which
+            # hold the row shared while they route.
+            project = await session.scalar(
+                select(Project).where(Project.id == project_id).with_for_update(key_share=True)
+            )
+            if project is None:
+                raise NotFoundError(_NO_PROJECT)
+            newest = await session.scalar(
+                select(func.max(Policy.version)).where(Policy.project_id == project_id)
+            )
+            version = Policy(
+                id=new_id(),
+                project_id=project_id,
+                version=(newest or 0) + 1,
+                document=policy_to_json(policy),
+            )
+            session.add(version)
+            await session.flush()
+            project.policy_id = version.id
+            session.add(
+                Event(
+                    id=new_id(),
+                    project_id=project_id,
+                    type=events.EventType.POLICY_UPDATED.value,
+                    data={
+                        "policy_id": to_wire(Kind.POLICY, version.id),
+                        "version": version.version,
+                    },
+                )
+            )
+            await session.flush()
+            await session.refresh(version)
+        return version
+
+
+def require_visible(project_id: uuid.UUID, caller: Caller) -> None:
+    """Another project's things do not exist for a key that is bound elsewhere.
+
+    Raises:
+        NotFoundError: the key may not see the project.
+    """
+    if not caller.sees(project_id):
+        raise NotFoundError(_NO_PROJECT)
+
+
+async def _views(session: AsyncSession, *conditions: Any, limit: int) -> list[ProjectView]:
+    rows = await session.execute(
+        select(Project, LabelSchema, Labeler, Policy)
+        .join(LabelSchema, LabelSchema.id == Project.label_schema_id)
+        .join(Labeler, Labeler.id == Project.labeler_id)
+        .join(Policy, Policy.id == Project.policy_id)
+        .where(*conditions)
+        .order_by(Project.id)
+        .limit(limit)
+    )
+    return [ProjectView(*row) for row in rows.tuples()]
+
+
+def _label_set(labels: Sequence[dict[str, str]]) -> LabelSet:
+    try:
+        return LabelSet.from_dicts(labels)
+    except LabelSetError as error:
+        errors = [
+            FieldError(f"/label_schema/labels{problem.pointer}", problem.detail)
+            for problem in error.problems
+        ]
+        first = errors[0]
+        raise InvalidError(f"{first.pointer}: {first.detail}", errors=errors) from error
+
+
+def _check_base_url(base_url: str | None) -> None:
+    if base_url is None:
+        return
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        # reading the port checks it
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable or not base_url.isprintable() or parts.username or parts.query or parts.fragment:
+        raise invalid_field(
+            "/labeler/base_url",
+            "must be an http or https URL without user, query or fragment",
+        )

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from fastapi import Request
+
+from app.access.keys import Scope
+from app.access.secured import CurrentCaller, needs, secured_router
+from app.domain.agreement import BinAgreement, LabelAgreement
+from app.domain.intervals import Estimate
+from app.infra.ids import Kind
+from app.reports.schemas import (
+    AgreementOut,
+    BinAgreementOut,
+    CoverageOut,
+    EstimateOut,
+    LabelAgreementOut,
+    PopulationOut,
+    StatsOut,
+)
+from app.reports.service import AgreementReport, ReportService
+from app.web.paging import path_id
+
+router = secured_router("reports")
+
+_NOTE = (
+    "Reviewed items are those the policy sent to people, the least certain first, so these figures "
+    "say nothing about items the model decided alone or about items that still wait."
+)
+
+
+def _service(request: Request) -> ReportService:
+    service: ReportService = request.app.state.services.reports
+    return service
+
+
+@router.get(
+    "/projects/{project_id}/agreement",
+    operation_id="get_agreement",
+    openapi_extra=needs(Scope.READ),
+)
+async def get_agreement(request: Request, project_id: str, caller: CurrentCaller) -> AgreementOut:
+    """How the model agrees with people: every figure with its interval and its population."""
+    report = await _service(request).agreement(path_id(Kind.PROJECT, project_id), caller=caller)
+    return _show(report)
+
+
+@router.get(
+    "/projects/{project_id}/stats", operation_id="get_stats", openapi_extra=needs(Scope.READ)
+)
+async def get_stats(request: Request, project_id: str, caller: CurrentCaller) -> StatsOut:
+    """Where a project stands: counts by state, speed, what waits and for how long."""
+    stats = await _service(request).stats(path_id(Kind.PROJECT, project_id), caller=caller)
+    return StatsOut(
+        items=stats.by_state,
+        total=sum(stats.by_state.values()),
+        labels_per_second=stats.labels_per_second,
+        queue_depth=stats.queue_depth,
+        leased=stats.leased,
+        oldest_pending_seconds=stats.oldest_pending_seconds,
+        oldest_in_review_seconds=stats.oldest_in_review_seconds,
+    )
+
+
+def _show(report: AgreementReport) -> AgreementOut:
+    agreement = report.agreement
+    return AgreementOut(
+        label_schema_version=report.schema_version,
+        coverage=CoverageOut(
+            reviewed=report.reviewed,
+            without_label=agreement.unanswered,
+            waiting=report.waiting,
+            accepted=report.accepted,
+            note=_NOTE,
+        ),
+        accuracy=_estimate(agreement.accuracy),
+        cohen_kappa=_estimate(agreement.kappa),
+        labels=[_label(each) for each in agreement.by_label],
+        confusion=[list(row) for row in agreement.confusion],
+        by_confidence=[_bin(each) for each in report.bins],
+    )
+
+
+def _estimate(estimate: Estimate) -> EstimateOut:
+    return EstimateOut(
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        level=estimate.level,
+        n=estimate.n,
+        method=estimate.method.value,
+        population=PopulationOut(what=estimate.population.what, of=estimate.population.of),
+    )
+
+
+def _label(each: LabelAgreement) -> LabelAgreementOut:
+    return LabelAgreementOut(
+        label=each.label,
+        support=each.support,
+        predicted=each.predicted,
+        precision=_estimate(each.precision),
+        recall=_estimate(each.recall),
+        f1=_estimate(each.f1),
+    )
+
+
+def _bin(each: BinAgreement) -> BinAgreementOut:
+    return BinAgreementOut(
+        low=each.low,
+        high=each.high,
+        n=each.n,
+        agreed=each.correct,
+        agreement=_estimate(each.agreement),
+    )

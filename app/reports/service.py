@@ -1,0 +1,159 @@
+"""Figures of a project, each with the population it speaks of."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.access.keys import Caller
+from app.domain.agreement import (
+    BIN_COUNT,
+    BinAgreement,
+    ModelAgreement,
+    by_confidence_bin,
+    model_agreement,
+)
+from app.domain.intervals import Population
+from app.domain.states import STATE_PREFIX, ItemState, counter_name
+from app.errors import NotFoundError
+from app.infra.db import Database
+from app.infra.ids import id_at
+from app.ledger import counters
+from app.projects.service import read_label_set, require_visible
+from app.reports import queries
+from app.review.verdict import PREFIX, AgreementCell
+
+RATE_WINDOW_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementReport:
+    """Model against people over the items that people decided.
+
+    Attributes:
+        schema_version: the label schema of these reviews.
+        reviewed: items people decided; what every figure speaks of.
+        waiting: items still in review; in no figure.
+        accepted: items the model decided alone; in no figure.
+        agreement: the figures.
+        bins: the same by confidence.
+    """
+
+    schema_version: int
+    reviewed: int
+    waiting: int
+    accepted: int
+    agreement: ModelAgreement
+    bins: tuple[BinAgreement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatsReport:
+    """Where a project stands now.
+
+    Attributes:
+        by_state: number of items by state; every state is named.
+        labels_per_second: items routed in the last ten seconds, a second.
+        queue_depth: slots that wait for a reviewer.
+        leased: slots that a reviewer holds.
+        oldest_pending_seconds: age since ingest of the oldest item not labelled yet.
+        oldest_in_review_seconds: age since ingest of the oldest item in review.
+    """
+
+    by_state: dict[str, int]
+    labels_per_second: float
+    queue_depth: int
+    leased: int
+    oldest_pending_seconds: float | None
+    oldest_in_review_seconds: float | None
+
+
+class ReportService:
+    """Reads counters; nothing here grows with the number of items."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def agreement(self, project_id: uuid.UUID, *, caller: Caller) -> AgreementReport:
+        """How the model agrees with people.
+
+        Raises:
+            NotFoundError: there is no such project that this caller may see.
+        """
+        require_visible(project_id, caller)
+        schema = await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id})
+        if schema is None:
+            raise NotFoundError("no such project")
+        names = read_label_set(schema["definition"]).names
+        counts = await counters.read(self._database, project_id, prefix="")
+        states = {state: counts.get(counter_name(state), 0) for state in ItemState}
+        cells = [
+            (AgreementCell.parse(name), count)
+            for name, count in counts.items()
+            if name.startswith(PREFIX)
+        ]
+        cells = [(cell, n) for cell, n in cells if cell.schema_version == schema["version"]]
+        return _report(cells, names, schema["version"], states)
+
+    async def stats(self, project_id: uuid.UUID, *, caller: Caller) -> StatsReport:
+        """Counts, speed and age of what waits.
+
+        Raises:
+            NotFoundError: there is no such project that this caller may see.
+        """
+        require_visible(project_id, caller)
+        if not await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id}):
+            raise NotFoundError("no such project")
+        counts = await counters.read(self._database, project_id, prefix=STATE_PREFIX)
+        now = await self._database.fetch_one("SELECT extract(epoch FROM now()) AS now", {})
+        assert now is not None
+        waiting = await self._database.fetch_one(
+            queries.WAITING,
+            {
+                "project_id": project_id,
+                "window_start": id_at(float(now["now"]) - RATE_WINDOW_SECONDS),
+            },
+        )
+        assert waiting is not None
+        by_state = {state.value: counts.get(counter_name(state), 0) for state in ItemState}
+        return StatsReport(
+            by_state=by_state,
+            labels_per_second=waiting["routed_in_window"] / RATE_WINDOW_SECONDS,
+            queue_depth=max(0, by_state[ItemState.IN_REVIEW] - waiting["leased"]),
+            leased=waiting["leased"],
+            oldest_pending_seconds=waiting["oldest_pending_seconds"],
+            oldest_in_review_seconds=waiting["oldest_in_review_seconds"],
+        )
+
+
+def _report(
+    cells: list[tuple[AgreementCell, int]],
+    names: tuple[str, ...],
+    version: int,
+    states: dict[ItemState, int],
+) -> AgreementReport:
+    confusion = np.zeros((len(names), len(names)), dtype=np.int64)
+    correct, sizes, unanswered = [0] * BIN_COUNT, [0] * BIN_COUNT, 0
+    for cell, count in cells:
+        if cell.predicted is None:
+            unanswered += count
+            continue
+        confusion[cell.predicted, cell.actual] += count
+        sizes[cell.bin] += count
+        correct[cell.bin] += count * (cell.predicted == cell.actual)
+    reviewed = int(confusion.sum())
+    # Reviewed items came by least confidence first, so nothing is claimed about any others; the
+    # interval is that of items drawn like these.
+    population = Population("items reviewed by people and labelled by the model", of=reviewed)
+    return AgreementReport(
+        schema_version=version,
+        reviewed=reviewed + unanswered,
+        waiting=states[ItemState.IN_REVIEW],
+        accepted=states[ItemState.ACCEPTED],
+        agreement=model_agreement(
+            confusion, labels=names, population=population, unanswered=unanswered
+        ),
+        bins=by_confidence_bin(correct, sizes, population=population),
+    )

@@ -1,0 +1,61 @@
+"""What an API process is made of: built once from the settings, handed down from there.
+
+The model's SDK is not among it: it takes a second to import and only workers call models.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from app.access.service import AccessService
+from app.infra.db import Database
+from app.infra.jobs import RedisWakeUps
+from app.items.service import ItemService
+from app.labeling.predictions import PredictionService
+from app.projects.service import ProjectService
+from app.reports.service import ReportService
+from app.review.service import ReviewService
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services behind the API."""
+
+    database: Database
+    wake_ups: RedisWakeUps
+    access: AccessService
+    projects: ProjectService
+    items: ItemService
+    predictions: PredictionService
+    review: ReviewService
+    reports: ReportService
+
+    async def open(self) -> None:
+        await self.database.open()
+
+    async def close(self) -> None:
+        await self.database.close()
+        self.wake_ups.close()
+
+
+def build_services(settings: Settings) -> Services:
+    """The services of an API process; `open` them on its event loop."""
+    database = Database(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        application_name="secondlook-api",
+    )
+    wake_ups = RedisWakeUps(settings.redis_url)
+    items = ItemService(database, wake_ups, rng=random.SystemRandom())
+    return Services(
+        database=database,
+        wake_ups=wake_ups,
+        access=AccessService(database),
+        projects=ProjectService(database, default_model=settings.model),
+        items=items,
+        predictions=PredictionService(database, items),
+        review=ReviewService(database),
+        reports=ReportService(database),
+    )

@@ -1,0 +1,31 @@
+"""The Celery application: `celery -A workers.app worker`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from app.infra.jobs import DRAIN_TASK, make_celery
+from app.infra.logging import configure_logging
+from app.settings import load_settings
+from workers import labeling, process
+
+_settings = load_settings()
+app = make_celery(_settings.redis_url)
+app.task(name=DRAIN_TASK)(labeling.drain)
+
+
+@signals.setup_logging.connect
+def _configure_logging(**_: Any) -> None:
+    configure_logging(_settings.log_level, process="worker")
+
+
+@signals.worker_shutting_down.connect
+def _tell_children(**_: Any) -> None:
+    process.stopping.set()
+
+
+@signals.worker_process_shutdown.connect
+def _close(**_: Any) -> None:
+    process.close_current()

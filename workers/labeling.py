@@ -1,0 +1,24 @@
+"""The labelling task: a thin bridge to the same service everybody calls."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from app.infra.db import is_unavailable
+from workers.process import current_process, stopping
+
+_log = logging.getLogger(__name__)
+
+
+def drain(project_id: str) -> None:
+    """Labels what is due in a project; the sweeper wakes it again where this fails."""
+    process = current_process()
+    project = uuid.UUID(project_id)
+    process.labeling.wake_ups.arrived(project)
+    try:
+        process.run(process.labeling.drainer.drain(project, stopping=stopping.is_set))
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        _log.warning("a drain ended early: the database is away")
