@@ -71,6 +71,10 @@ def audit_rate(audits: int, *, certified: bool) -> float:
     return 0.05 if audits < 3_000 else 0.02
 
 
+REFUTED = 0.5
+"""Below this probability of so many errors at a rate of alpha, a threshold is not audited."""
+
+
 @dataclass(frozen=True)
 class AuditPlan:
     """Which items are drawn for audit: those at or above `floor`, with `probability`.
@@ -164,15 +168,17 @@ class BettingCertificates(Walk):
             self, exposure=exposure, errors=errors, peak=peak, audits=self.audits + drawn
         )
 
-    def next_plan(self, *, refuted: float = 0.25) -> AuditPlan:
+    def next_plan(self, *, serving: bool = False, refuted: float = REFUTED) -> AuditPlan:
         """Where to look next: everything until something is certified, then where the doubt is.
 
         The floor is the loosest threshold not refuted: at a rate of alpha as many errors as were
         seen have a probability of at least `refuted`. It is never above the threshold in force,
         which must stay under audit. The expected number of audits is `audit_rate` of the items.
+        `serving` says that another score version is in force, so that this one, a candidate, does
+        not send everything to people again.
         """
         held = int(self.certified.sum())
-        if not held:
+        if not (held or serving) or not self.thresholds.size:
             return EVERYTHING
         as_many = np.where(self.errors > 0, pdtrc(self.errors - 1.0, self.exposure), 1.0)
         index = max(held - 1, int(np.flatnonzero(as_many >= refuted).max(initial=0)))

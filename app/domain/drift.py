@@ -28,7 +28,7 @@ class Drift(Enum):
 
     NONE = "none"
     WARN = "warn"
-    """Tell people, and audit more."""
+    """Tell people."""
     REVOKE = "revoke"
     """Everything to review: the promise no longer holds."""
 
