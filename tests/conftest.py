@@ -1,0 +1,111 @@
+"""Real engines for every test that needs them: one PostgreSQL and one Valkey a test process.
+
+A test that asks for `database_url` gets a database of its own, made from a migrated template; when
+the test is over, every invariant of guarantees.md is checked on it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from app.access.bootstrap import ensure_first_key
+from app.infra import migrate
+from app.infra.embedded import EmbeddedEngines
+from app.reports.invariants import check_invariants
+from app.settings import Settings
+from tests.support.api import Api, serve_api
+from tests.support.labeling import LabelingSide
+from tests.support.model_server import ModelServer
+
+_TEMPLATE = "secondlook_template"
+_numbers = itertools.count(1)
+
+
+def _named(url: str, database: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"/{database}"))
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngines]:
+    """This test process's engines; fsync is off since no test cuts the power."""
+    directory = tmp_path_factory.mktemp("engines")
+    with EmbeddedEngines(directory, postgres_settings={"fsync": "off"}) as running:
+        migrate.upgrade(running.database_url)
+        with psycopg.connect(_named(running.database_url, "postgres"), autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE secondlook RENAME TO {_TEMPLATE}")
+        yield running
+
+
+@pytest.fixture
+def make_database(engines: EmbeddedEngines) -> Iterator[str]:
+    """The URL of a fresh, migrated database of the test's own."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(_named(engines.database_url, "postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        yield _named(engines.database_url, name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(make_database: str) -> AsyncIterator[str]:
+    """A fresh database whose invariants are checked when the test is over."""
+    yield make_database
+    violations = await check_invariants(make_database)
+    assert violations == []
+
+
+@pytest.fixture
+def model_server() -> Iterator[ModelServer]:
+    """A scripted model server on loopback."""
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(database_url: str, engines: EmbeddedEngines, model_server: ModelServer) -> Settings:
+    """Settings as production has them, but quick: short leases, short delays."""
+    return Settings(
+        database_url=database_url,
+        redis_url=engines.redis_url,
+        openai_base_url=model_server.url,
+        openai_api_key="sk-test-canary",
+        model="scripted-test-model",
+        call_deadline_seconds=2.0,
+        label_lease_seconds=4.0,
+        retry_base_seconds=0.02,
+        sweep_seconds=0.2,
+        log_level="WARNING",
+    )
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    """The API served by uvicorn on loopback, with an admin key."""
+    key = await ensure_first_key(settings.database_url)
+    assert key is not None
+    async with serve_api(settings, admin_key=key) as running:
+        yield running
+
+
+@pytest.fixture
+async def labeling(settings: Settings) -> AsyncIterator[LabelingSide]:
+    """The labelling side of a worker, in this process: drains and sweeps on demand."""
+    async with LabelingSide.open(settings) as side:
+        yield side
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real public data beside the checkout; tests that need it skip where it is absent."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("the shared data is not beside this checkout")
+    return path
