@@ -1,0 +1,253 @@
+"""From token logprobs to a distribution over a closed label set (docs/decisions/0004).
+
+Formulas: confidence from the chain rule over a prefix tree of the labels; logs are natural.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from app.domain.labels import LabelSet, SingleChoiceSchema, Unusable
+from app.domain.prefixes import NONE, SEVERAL, START, LabelPrefixes, read_on, value_offset
+from app.domain.tokens import (
+    Alternative,
+    Token,
+    evidence_from_json,
+    evidence_to_json,
+    read_tokens,
+    spells,
+)
+from app.domain.unknown import Unknown, UnknownReason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.domain.prefixes import Reading
+
+__all__ = [
+    "Alternative",
+    "ChoiceScore",
+    "ConfidenceSource",
+    "LabelMass",
+    "Token",
+    "Unknown",
+    "UnknownReason",
+    "evidence_from_json",
+    "evidence_to_json",
+    "read_tokens",
+    "score_single_choice",
+]
+
+EXCESS: Final = 0.01
+"""How far above 1 the probabilities listed at a position may sum before they are none.
+
+Single precision gives 1e-7, logprobs printed with two decimals up to 0.005.
+"""
+
+RESOLUTION: Final = 2.0**-24
+"""From 1 to the next smaller number in single precision: what such a server cannot tell from 1."""
+
+
+class ConfidenceSource(StrEnum):
+    """How a confidence was had."""
+
+    LOGPROBS = "logprobs"
+
+
+class LabelMass(NamedTuple):
+    """The probability that was seen to go to a label, before any normalisation."""
+
+    label: str
+    mass: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceScore:
+    """The confidence of a chosen label, and the distribution it was chosen from.
+
+    Masses are probabilities under the model, given the answer's layout before the value; their
+    sum `masses` + `ambiguous` + `off_label` is at most 1 but for rounding.
+
+    Attributes:
+        label: the label that was sampled, not always the likeliest one.
+        p_raw: probability of the very tokens of the value, closing quote included; in (0, 1].
+        log_p_raw: its log: the sum of the tokens' logprobs.
+        p_norm: the label's share of the mass that is, or may be, on a label; in [0, 1].
+        logit: log of p_norm / (1 - p_norm), with 1 - p_norm summed, not subtracted. Finite, and
+            distinct where p_norm is 1.0: rank and compare with a threshold by this.
+        margin: mass of the likeliest label less that of the second, as shares like p_norm.
+        entropy: in nats, of these shares, the ambiguous mass taken as one more outcome.
+        off_label: mass on what can become no label.
+        ambiguous: mass on what can still become several labels.
+        unseen: 1 less all the mass above: what the server did not list; at least 0.
+        masses: mass of each label in the set's order.
+    """
+
+    label: str
+    p_raw: float
+    log_p_raw: float
+    p_norm: float
+    logit: float
+    margin: float
+    entropy: float
+    off_label: float
+    ambiguous: float
+    unseen: float
+    masses: tuple[LabelMass, ...]
+
+    @property
+    def alternatives(self) -> tuple[LabelMass, ...]:
+        """All labels by mass, greatest first; equal ones in the set's order."""
+        return tuple(sorted(self.masses, key=lambda each: -each.mass))
+
+
+def score_single_choice(
+    tokens: Sequence[Token], *, content: str, labels: LabelSet
+) -> ChoiceScore | Unknown:
+    """The confidence of the label that the content answers with, from the tokens of the content.
+
+    The tokens of the value are walked with the probability W of having come this far, 1 at first.
+    At each of them every other alternative adds W·p to the label if its bytes leave exactly one,
+    to `ambiguous` if they leave several, to `off_label` if they leave none; then W is multiplied
+    by the probability of the token itself, and what is left of it at the closing quote goes to
+    the label. A token that also holds some of the layout before the value is one of the value's.
+
+    Unknown: an answer that is no label of the set, tokens that are not those of the content, and
+    evidence that cannot tell labels apart (no alternatives, clamped, not a distribution).
+    """
+    answer = SingleChoiceSchema(labels).read_answer(content)
+    if isinstance(answer, Unusable):
+        return Unknown(answer.reason, answer.detail)
+    if not spells(tokens, content):
+        return Unknown(UnknownReason.BYTES_DIFFER, "The tokens do not add up to the content.")
+    data = content.encode()
+    start = value_offset(data, field=SingleChoiceSchema.FIELD)
+    if start is None:
+        return Unknown(UnknownReason.WRONG_SHAPE, "The field's name is written with escapes.")
+    walk = _Walk(_prefixes(labels), [0.0] * len(labels))
+    unknown = walk.along(tokens, data=data, start=start)
+    return unknown or _score(walk, labels=labels, own=labels.index(answer))
+
+
+@lru_cache(maxsize=256)
+def _prefixes(labels: LabelSet) -> LabelPrefixes:
+    return LabelPrefixes(labels.names)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The state of one walk along the tokens of a value."""
+
+    prefixes: LabelPrefixes
+    by_label: list[float]
+    ambiguous: float = 0.0
+    off_label: float = 0.0
+    reached: float = 1.0
+    log_p_raw: float = 0.0
+    at: Reading = START
+    unlisted: list[float] = field(default_factory=list)
+    compared: bool = False
+
+    def along(self, tokens: Sequence[Token], *, data: bytes, start: int) -> Unknown | None:
+        """Walk the value that begins at `start`; stops behind its closing quote."""
+        end = 0
+        for token in tokens:
+            begin, end = end, end + len(token.data)
+            if begin < start and end <= start:
+                continue  # layout only
+            layout = data[:begin] if begin < start else None
+            if unknown := self._step(token, layout):
+                return unknown
+            after = read_on(self.at, data[max(begin, start) : end])
+            if after is None or after.closed:
+                break
+            self.at = after
+        if not self.compared:
+            return Unknown(
+                UnknownReason.NO_ALTERNATIVES, "No alternatives are listed where labels part."
+            )
+        if math.exp(self.log_p_raw) == 0.0:
+            return Unknown(
+                UnknownReason.CLAMPED_LOGPROB, "A sampled token is outside what the server lists."
+            )
+        return None
+
+    def _step(self, token: Token, layout: bytes | None) -> Unknown | None:
+        """Share out one position; `layout` is what came before a token that begins in it."""
+        others = token.others()
+        logprob = min(token.logprob, 0.0)  # above 0 by rounding
+        chosen = math.exp(logprob)
+        masses = [math.exp(other.logprob) for other in others]
+        total = chosen + sum(masses)
+        if total > 1.0 + EXCESS:
+            return Unknown(
+                UnknownReason.NOT_A_DISTRIBUTION, "A position's probabilities sum to more than 1."
+            )
+        # Rounding above 1 is taken back here, so that no sum of masses can exceed 1.
+        weight = self.reached / max(total, 1.0)
+        if self.prefixes.leaves(self.at) == SEVERAL:
+            self._note_listed(token, others, weight)
+        for other, mass in zip(others, masses, strict=True):
+            left = self._left_after(other.data, layout)
+            if left >= 0:
+                self.by_label[left] += weight * mass
+            elif left == SEVERAL:
+                self.ambiguous += weight * mass
+            else:
+                self.off_label += weight * mass
+        self.reached = weight * chosen
+        self.log_p_raw += logprob
+        return None
+
+    def _left_after(self, data: bytes, layout: bytes | None) -> int:
+        if layout is None:
+            return self.prefixes.leaves_after(self.at, data)
+        data = layout + data
+        start = value_offset(data, field=SingleChoiceSchema.FIELD)
+        return NONE if start is None else self.prefixes.leaves_after(START, data[start:])
+
+    def _note_listed(self, token: Token, others: Sequence[Alternative], weight: float) -> None:
+        """Remember, where labels part, how likely a token can be that is not listed."""
+        self.compared = self.compared or not all(other.clamped for other in others)
+        listed = [each.logprob for each in token.alternatives if not each.clamped]
+        self.unlisted.append(weight * math.exp(min([*listed, 0.0])))
+
+
+def _score(walk: _Walk, *, labels: LabelSet, own: int) -> ChoiceScore:
+    walk.by_label[own] += walk.reached
+    masses = tuple(map(LabelMass, labels.names, walk.by_label))
+    rivals = math.fsum(mass for index, mass in enumerate(walk.by_label) if index != own)
+    seen = math.fsum(walk.by_label) + walk.ambiguous
+    unseen = max(0.0, 1.0 - seen - walk.off_label)
+    mass = walk.by_label[own]
+    doubt = rivals + walk.ambiguous or _unseen_doubt(walk, unseen=unseen)
+    second, first = sorted(walk.by_label)[-2:]
+    shares = [share / seen for share in (*walk.by_label, walk.ambiguous) if share > 0.0]
+    return ChoiceScore(
+        label=labels.names[own],
+        p_raw=math.exp(walk.log_p_raw),
+        log_p_raw=walk.log_p_raw,
+        p_norm=mass / (mass + doubt),
+        logit=math.log(mass) - math.log(doubt),
+        margin=(first - second) / seen,
+        entropy=math.fsum(-share * math.log(share) for share in shares),
+        off_label=walk.off_label,
+        ambiguous=walk.ambiguous,
+        unseen=unseen,
+        masses=masses,
+    )
+
+
+def _unseen_doubt(walk: _Walk, *, unseen: float) -> float:
+    """The most that another label can have had when none was listed at all.
+
+    It is among what is unseen, known no better than single precision; and each of the others is
+    at every position no likelier than the least likely token listed there.
+    """
+    least = (len(walk.by_label) - 1) * math.fsum(walk.unlisted)
+    return max(min(max(unseen, RESOLUTION), least), sys.float_info.min)
