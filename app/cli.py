@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.demo.run import DemoOptions, run_demo
 from app.infra import migrate as migrations
 from app.reports.invariants import check_invariants
 from app.settings import SettingsError, load_settings
+from app.up import UpOptions
+from app.up import up as run_up
 
 cli = typer.Typer(
     name="secondlook",
@@ -20,6 +24,35 @@ cli = typer.Typer(
     help="A model labels, people get what needs a second look.",
     pretty_exceptions_enable=False,
 )
+
+
+@cli.command()
+def up(
+    *,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8000,
+    data_dir: Annotated[Path | None, typer.Option(help="where engines keep their data")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="labelling processes")] = None,
+) -> None:
+    """Run the whole service: engines, migrations, API, worker, sweeper. Ctrl-C stops it.
+
+    DATABASE_URL and REDIS_URL in the environment take the place of the embedded engines.
+    """
+    options = UpOptions(host=host, port=port, data_dir=data_dir, workers=workers)
+    raise typer.Exit(run_up(options))
+
+
+@cli.command()
+def demo(
+    *,
+    port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    exit_: Annotated[bool, typer.Option("--exit", help="end instead of serving on")] = False,
+) -> None:
+    """Show the main job on real engines with the bundled sample.
+
+    On your own model with OPENAI_BASE_URL, OPENAI_API_KEY and SECONDLOOK_MODEL.
+    """
+    raise typer.Exit(run_demo(DemoOptions(port=port, ends=exit_)))
 
 
 @cli.command()

@@ -1,0 +1,180 @@
+"""`secondlook demo`: the main job, start to end, on real engines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.access.keys import Scope
+from app.access.service import AccessService
+from app.demo import show
+from app.demo.client import DemoClient, Sample
+from app.demo.sample import industries, part
+from app.infra.db import Database
+from app.infra.supervisor import StartError
+from app.settings import SettingsError
+from app.up import Service, UpOptions, default_data_dir, running_service, usable_port
+
+_OWN_MODEL = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "SECONDLOOK_MODEL")
+_PORT = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """How the demo runs.
+
+    Attributes:
+        port: of the API; None is 8000, or a free one where that is taken.
+        ends: whether it ends by itself instead of serving on.
+    """
+
+    port: int | None = None
+    ends: bool = False
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Runs the demo; the exit status for the shell."""
+    console = Console()
+    try:
+        with _model(console) as model_environ:
+            up = UpOptions(port=_port(options.port), data_dir=default_data_dir() / "demo")
+            environ = {**os.environ, **model_environ}
+            with running_service(
+                up, environ=environ, first_key=_no_first_key, announce=console.print
+            ) as service:
+                key = asyncio.run(_demo_key(service.database_url))
+                asyncio.run(_story(console, service, key))
+                if not options.ends:
+                    console.print("\nServing until Ctrl-C.")
+                    service.wait()
+    except KeyboardInterrupt:
+        return 0
+    except (StartError, SettingsError, RuntimeError) as error:
+        sys.stderr.write(f"secondlook: {error}\n")
+        return 1
+    return 0
+
+
+def _port(wanted: int | None) -> int:
+    if wanted is not None:
+        return wanted
+    try:
+        return usable_port("127.0.0.1", _PORT)
+    except StartError:
+        return 0
+
+
+async def _no_first_key(_database_url: str) -> str | None:
+    """The demo makes a key of its own each time: it can't show the first one twice."""
+    return None
+
+
+async def _demo_key(database_url: str) -> str:
+    database = Database(database_url, pool_size=1, application_name="secondlook-demo")
+    await database.open()
+    try:
+        key = await AccessService(database).create(
+            name="demo",
+            scopes=frozenset({Scope.ADMIN}),
+            project_ids=None,
+            may_name_reviewer=True,
+            expires_at=None,
+        )
+    finally:
+        await database.close()
+    return key.secret
+
+
+@contextmanager
+def _model(console: Console) -> Iterator[Mapping[str, str]]:
+    """The environment of a model: the user's own, else the demo's, served on loopback."""
+    given = [name for name in _OWN_MODEL if os.environ.get(name)]
+    if given:
+        if not os.environ.get("SECONDLOOK_MODEL"):
+            raise SettingsError(f"{given[0]} is set, so set SECONDLOOK_MODEL to the model's name")
+        where = os.environ.get("OPENAI_BASE_URL", "OpenAI")
+        console.print(f"Model: {os.environ['SECONDLOOK_MODEL']} at {where}")
+        yield {}
+        return
+    with _demo_server() as told:
+        console.print(f"Model: {told}", highlight=False)
+        model, *_, base_url = told.split()
+        yield {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "demo", "SECONDLOOK_MODEL": model}
+
+
+@contextmanager
+def _demo_server() -> Iterator[str]:
+    """The demo model as a process; what it says of itself: its name, what it is, its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.demo.server", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+        # Ctrl-C is ours to pass on, when the workers have stopped asking
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        told = process.stdout.readline().strip()
+        if not told:
+            raise RuntimeError("the demo model did not start")
+        yield told
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _samples() -> list[Sample]:
+    return [Sample(each.id, each.text, each.industry) for each in part("stream")]
+
+
+async def _story(console: Console, service: Service, key: str) -> None:
+    samples = _samples()
+    truth = {each.external_id: each.truth for each in samples}
+    async with httpx2.AsyncClient(
+        base_url=service.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=60
+    ) as http:
+        client = DemoClient(http)
+        await client.make_project(industries())
+        with _progress(console) as progress:
+            labelling = progress.add_task("labelling", total=len(samples))
+            began = time.monotonic()
+            await client.send(samples)
+            async for labelled in client.watch_labelling():
+                progress.update(labelling, completed=labelled)
+            rate = len(samples) / (time.monotonic() - began)
+        console.print(f"{len(samples)} items labelled: {rate:.0f} labels per second\n")
+        console.print(show.least_certain(await client.least_certain(10), truth))
+        with _progress(console) as progress:
+            reviewing = progress.add_task("reviewing", total=len(samples))
+            await client.review_all(
+                truth, progress=lambda count: progress.advance(reviewing, count)
+            )
+        report = await client.agreement()
+        console.print(
+            "The queue is worked: simulated reviewers decided every item by the known truth.\n"
+        )
+        console.print(show.by_confidence(report))
+        console.print(show.thresholds(report))
+        show.go_on(console, base_url=service.base_url, key=key, project=client.project)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
