@@ -137,13 +137,21 @@ def _message_text(message: Any) -> str:
 
 
 def _item_text(messages: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> str:
-    """The text in the last `<item>…</item>` of the last user message, else that whole message."""
-    for message, text in zip(reversed(messages), reversed(texts), strict=True):
-        if message.get("role") == "user":
-            end = text.rfind("</item>")
-            start = text.rfind("<item>", 0, max(end, 0))
-            return (text if start < 0 else text[start + len("<item>") : end]).strip()
-    raise RequestError("there is no user message", param="messages")
+    """The text in the last `<item>…</item>` that a user message has, else the last user message.
+
+    The item need not stand in the last message: one that asks to mend an answer follows it.
+    """
+    said = [
+        text for message, text in zip(messages, texts, strict=True) if message.get("role") == "user"
+    ]
+    if not said:
+        raise RequestError("there is no user message", param="messages")
+    for text in reversed(said):
+        end = text.rfind("</item>")
+        start = text.rfind("<item>", 0, max(end, 0))
+        if start >= 0:
+            return text[start + len("<item>") : end].strip()
+    return said[-1].strip()
 
 
 def byte_pieces(text: str, *, size: int = 4) -> tuple[bytes, ...]:

@@ -188,7 +188,7 @@ class ModelServer:
     async def _complete(self, http: web.BaseRequest) -> web.StreamResponse:
         began = time.monotonic()
         try:
-            body = json.loads(await http.read())
+            body = json.loads(await http.content.read())
             request = read_request(body)
         except ValueError as error:
             self.bad_requests.append(str(error))
