@@ -143,7 +143,7 @@ class BettingCertificates(Walk):
             delta=delta,
             exposure=np.zeros(grid.size),
             errors=np.zeros(grid.size, np.int64),
-            peak=np.full(grid.size, -np.inf),
+            peak=np.zeros(grid.size),
         )
 
     def add(self, plan: AuditPlan, *, received: int, drawn: int, wrong: ArrayLike) -> Self:

@@ -115,7 +115,7 @@ def threshold_grid(scores: ArrayLike, size: int = 100) -> Floats:
         raise ValueError("an unknown confidence is -inf, not NaN")
     if values.size == 0:
         return values
-    ranks = np.floor(np.arange(size) / size * values.size).astype(int)
+    ranks = np.arange(size) * values.size // size
     grid = np.unique(values[ranks])[::-1]
     return grid[grid > -np.inf].copy()
 
@@ -172,9 +172,10 @@ class Missing:
 
     def __str__(self) -> str:
         """The sentence for people."""
+        target = f"{100 * self.target:.4g}%"
         if self.more_audits is None:
-            return f"no number of audits can certify {self.target:.4g} at this reviewer error rate"
-        return f"{self.more_audits} more audits with no error would certify {self.target:.2%}"
+            return f"no number of audits can certify {target} at this reviewer error rate"
+        return f"{self.more_audits} more audits with no error would certify {target}"
 
 
 class Walk:
@@ -186,7 +187,7 @@ class Walk:
 
     thresholds: Floats
     peak: Floats
-    """Highest log e-value so far; a certificate, once won, persists."""
+    """Highest log e-value so far, from 0; a certificate, once won, persists."""
     delta: float
 
     @property
@@ -257,7 +258,7 @@ class Certificates(Walk):
             mode=mode,
             n=zeros,
             errors=zeros.copy(),
-            peak=np.full(grid.size, -np.inf),
+            peak=np.zeros(grid.size),
         )
 
     def add(self, score: float, wrong: bool) -> "Certificates":  # noqa: FBT001 - the pair is the datum

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
@@ -104,23 +105,33 @@ class LinearProbe:
         """Train on reviewed items: TF-IDF rows or embeddings, and the people's labels."""
         labels = tuple(sorted(set(truth)))
         index = {label: i for i, label in enumerate(labels)}
-        rows, width = vectors.shape
+        rows = vectors.shape[0]
         target = np.zeros((rows, len(labels)))
         target[np.arange(rows), [index[each] for each in truth]] = 1
+        # The best weights lie in the span of the rows, so few reviews of long vectors make a small
+        # problem: any factor with the same inner products (here Cholesky's) has the same solution.
+        products = (
+            np.asarray((vectors @ vectors.T).todense())
+            if sparse.issparse(vectors)
+            else (vectors @ vectors.T)
+        )
+        factor = cholesky(products + 1e-9 * np.eye(rows), lower=True)
+        strength = penalty / rows**0.5
 
         def loss(flat: Floats) -> tuple[float, Floats]:
-            weights = flat.reshape(width + 1, len(labels))
-            logits = np.asarray(vectors @ weights[:-1]) + weights[-1]
-            error = softmax(logits, axis=1) - target
-            gradient = np.vstack([np.asarray(vectors.T @ error), error.sum(0)]) / rows
-            gradient[:-1] += penalty / rows**0.5 * weights[:-1]
+            weights = flat.reshape(rows + 1, len(labels))
+            logits = factor @ weights[:-1] + weights[-1]
+            error = (softmax(logits, axis=1) - target) / rows
+            gradient = np.vstack([factor.T @ error + strength * weights[:-1], error.sum(0)])
             value = -(target * log_softmax(logits, axis=1)).sum() / rows
-            value += 0.5 * penalty / rows**0.5 * (weights[:-1] ** 2).sum()
+            value += 0.5 * strength * (weights[:-1] ** 2).sum()
             return float(value), gradient.ravel()
 
-        start = np.zeros((width + 1) * len(labels))
+        start = np.zeros((rows + 1) * len(labels))
         found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
-        return cls(labels, np.asarray(found.x, float).reshape(width + 1, len(labels)))
+        small = np.asarray(found.x, float).reshape(rows + 1, len(labels))
+        weights = vectors.T @ solve_triangular(factor.T, small[:-1])
+        return cls(labels, np.vstack([np.asarray(weights), small[-1]]))
 
     def probability(self, vectors: Matrix, labels: Sequence[str]) -> Floats:
         """Probability of the given label for each row; 0 for a label never seen."""
