@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from app.commands.agreement import agreement
+from app.commands.evaluate import evaluate
 from app.demo.run import DemoOptions, run_demo
 from app.infra import migrate as migrations
 from app.reports.invariants import check_invariants
@@ -83,6 +85,10 @@ def doctor() -> None:
 def show_version() -> None:
     """Which version this is."""
     typer.echo(version("secondlook"))
+
+
+cli.command()(evaluate)
+cli.command()(agreement)
 
 
 def main() -> None:
