@@ -22,8 +22,8 @@ from app.demo.sample import Company
 MODEL_ID = "secondlook-demo-tfidf-logreg"
 DESCRIPTION = "TF-IDF and logistic regression on 200 short texts; not a language model"
 
-# Inverse strength of the L2 penalty. Least log-loss of a 10-fold cross-validation on the training
-# rows alone, over 3, 10, … 3000; the decision record has the table.
+# Inverse strength of the L2 penalty: the least log-loss of 10-fold cross-validations on the
+# training rows alone, among 3, 10, … 30000. The decision record has the table.
 _C = 3000.0
 
 

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from app.demo.wire import (
-    VALUE_START,
     ChatRequest,
     choose,
     completion,
@@ -27,13 +26,13 @@ from app.demo.wire import (
     error_body,
     label_answer,
 )
+from tests.support import model_edits as edits
 
 MODEL = "scripted-test-model"
 FINGERPRINT = "fp_scripted"
 
 # (item text, labels of the request) -> probability of each label
 Distribution = Callable[[str, Sequence[str]], Mapping[str, float]]
-Choice = dict[str, Any]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +98,7 @@ class Answer:
 
     probabilities: Mapping[str, float] | None = None
     chosen: str | None = None
-    edit: Callable[[Choice], None] | None = None
+    edit: Callable[[edits.Choice], None] | None = None
 
     async def play(self, turn: Turn) -> web.StreamResponse:
         return web.Response(body=encode(self.completion(turn)), content_type="application/json")
@@ -275,119 +274,6 @@ async def _until_abandoned() -> web.StreamResponse:
     raise AssertionError("unreachable")
 
 
-# Edits of a good choice. Each leaves alone what the request did not ask for.
-
-
-def _tokens(choice: Choice) -> list[dict[str, Any]]:
-    return (choice["logprobs"] or {}).get("content") or []
-
-
-def empty_content(choice: Choice) -> None:
-    choice["message"]["content"] = ""
-    choice["logprobs"] = None
-
-
-def refusal(choice: Choice) -> None:
-    choice["message"].update(content=None, refusal="I can't help with that.")
-    choice["logprobs"] = None
-
-
-def content_filter(choice: Choice) -> None:
-    choice["message"]["content"] = None
-    choice["finish_reason"] = "content_filter"
-    choice["logprobs"] = None
-
-
-def truncated_content(choice: Choice) -> None:
-    """The token limit strikes after the first token of the label."""
-    kept = _tokens(choice)[: VALUE_START + 1]
-    choice["message"]["content"] = (
-        b"".join(bytes(token["bytes"]) for token in kept).decode(errors="replace")
-        or choice["message"]["content"][: len('{"label":"') + 1]
-    )
-    choice["finish_reason"] = "length"
-    if kept:
-        choice["logprobs"]["content"] = kept
-
-
-def no_logprobs_key(choice: Choice) -> None:
-    del choice["logprobs"]
-
-
-def null_logprobs(choice: Choice) -> None:
-    choice["logprobs"] = None
-
-
-def null_logprobs_content(choice: Choice) -> None:
-    choice["logprobs"] = {"content": None, "refusal": None}
-
-
-def empty_logprobs_content(choice: Choice) -> None:
-    choice["logprobs"] = {"content": [], "refusal": None}
-
-
-def value_logprob(value: float) -> Callable[[Choice], None]:
-    """The sampled logprob of every token of the label becomes `value`; alternatives stay."""
-
-    def edit(choice: Choice) -> None:
-        for token in _tokens(choice)[VALUE_START:]:
-            token["logprob"] = value
-
-    return edit
-
-
-def every_logprob(value: float) -> Callable[[Choice], None]:
-    """Every sampled logprob becomes `value`, and no alternatives are given."""
-
-    def edit(choice: Choice) -> None:
-        for token in _tokens(choice):
-            token.update(logprob=value, top_logprobs=[])
-
-    return edit
-
-
-def sampled_outside_top(choice: Choice) -> None:
-    """The first token of the label was not among the top ones: -9999, and not in the list."""
-    for token in _tokens(choice)[VALUE_START : VALUE_START + 1]:
-        token["logprob"] = -9999.0
-        token["top_logprobs"] = [
-            other for other in token["top_logprobs"] if other["bytes"] != token["bytes"]
-        ]
-
-
-def alternative_logprob(value: float) -> Callable[[Choice], None]:
-    """One alternative of the label's first token carries `value`."""
-
-    def edit(choice: Choice) -> None:
-        for token in _tokens(choice)[VALUE_START : VALUE_START + 1]:
-            token["top_logprobs"][-1:] = [{"token": "?", "bytes": [63], "logprob": value}]
-
-    return edit
-
-
-def null_bytes(choice: Choice) -> None:
-    for token in _tokens(choice):
-        for entry in (token, *token["top_logprobs"]):
-            entry["bytes"] = None
-
-
-def no_bytes_key(choice: Choice) -> None:
-    for token in _tokens(choice):
-        for entry in (token, *token["top_logprobs"]):
-            del entry["bytes"]
-
-
-def wrong_bytes(choice: Choice) -> None:
-    """The first token of the label says other bytes than the content has there."""
-    for token in _tokens(choice)[VALUE_START : VALUE_START + 1]:
-        token.update(token="Zzz", bytes=list(b"Zzz"))
-
-
-def missing_token(choice: Choice) -> None:
-    """The tokens no longer add up to the content."""
-    del _tokens(choice)[VALUE_START : VALUE_START + 1]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoChoices:
     """A completion whose `choices` is empty, or null."""
@@ -419,28 +305,28 @@ FAULTS: Mapping[str, Play] = {
     "drip": Drip(),
     "html": Html(),
     "truncated_body": TruncatedBody(),
-    "truncated_content": Answer(edit=truncated_content),
+    "truncated_content": Answer(edit=edits.truncated_content),
     "empty_choices": NoChoices(),
     "null_choices": NoChoices(choices=None),
-    "empty_content": Answer(edit=empty_content),
-    "refusal": Answer(edit=refusal),
-    "content_filter": Answer(edit=content_filter),
+    "empty_content": Answer(edit=edits.empty_content),
+    "refusal": Answer(edit=edits.refusal),
+    "content_filter": Answer(edit=edits.content_filter),
     "content_filter_400": Status(status=400, kind="invalid_request_error", code="content_filter"),
-    "no_logprobs_key": Answer(edit=no_logprobs_key),
-    "null_logprobs": Answer(edit=null_logprobs),
-    "null_logprobs_content": Answer(edit=null_logprobs_content),
-    "empty_logprobs_content": Answer(edit=empty_logprobs_content),
-    "nan": Answer(edit=value_logprob(math.nan)),
-    "minus_infinity": Answer(edit=value_logprob(-math.inf)),
-    "positive": Answer(edit=value_logprob(0.5)),
-    "minus_9999": Answer(edit=every_logprob(-9999.0)),
-    "all_zero": Answer(edit=every_logprob(0.0)),
-    "sampled_outside_top": Answer(edit=sampled_outside_top),
-    "nan_alternative": Answer(edit=alternative_logprob(math.nan)),
-    "positive_alternative": Answer(edit=alternative_logprob(0.5)),
+    "no_logprobs_key": Answer(edit=edits.no_logprobs_key),
+    "null_logprobs": Answer(edit=edits.null_logprobs),
+    "null_logprobs_content": Answer(edit=edits.null_logprobs_content),
+    "empty_logprobs_content": Answer(edit=edits.empty_logprobs_content),
+    "nan": Answer(edit=edits.value_logprob(math.nan)),
+    "minus_infinity": Answer(edit=edits.value_logprob(-math.inf)),
+    "positive": Answer(edit=edits.value_logprob(0.5)),
+    "minus_9999": Answer(edit=edits.every_logprob(-9999.0)),
+    "all_zero": Answer(edit=edits.every_logprob(0.0)),
+    "sampled_outside_top": Answer(edit=edits.sampled_outside_top),
+    "nan_alternative": Answer(edit=edits.alternative_logprob(math.nan)),
+    "positive_alternative": Answer(edit=edits.alternative_logprob(0.5)),
     "off_schema": OffSchema(),
-    "null_bytes": Answer(edit=null_bytes),
-    "no_bytes_key": Answer(edit=no_bytes_key),
-    "wrong_bytes": Answer(edit=wrong_bytes),
-    "missing_token": Answer(edit=missing_token),
+    "null_bytes": Answer(edit=edits.null_bytes),
+    "no_bytes_key": Answer(edit=edits.no_bytes_key),
+    "wrong_bytes": Answer(edit=edits.wrong_bytes),
+    "missing_token": Answer(edit=edits.missing_token),
 }
