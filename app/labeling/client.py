@@ -23,6 +23,18 @@ from app.domain.unknown import UnknownReason
 # What the SDK sends where a server wants no key.
 _NO_KEY = "none"
 _KEEPALIVE_SECONDS = 30.0
+# what a request to any server needs
+_PLAIN_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,7 @@ class OpenAIClients:
                 base_url=self._base_url if own else base_url,
                 # the service's key goes to the service's endpoint and nowhere else
                 api_key=self._api_key if own else None,
+                own=own,
                 calls_in_flight=self._calls_in_flight,
             )
             self._clients[key] = client
@@ -99,9 +112,11 @@ class OpenAIClients:
 
 
 class OpenAIClient:
-    """One endpoint, through the openai SDK."""
+    """One endpoint, through the openai SDK: the service's `own`, or one that a labeler named."""
 
-    def __init__(self, *, base_url: str | None, api_key: str | None, calls_in_flight: int) -> None:
+    def __init__(
+        self, *, base_url: str | None, api_key: str | None, own: bool, calls_in_flight: int
+    ) -> None:
         self._sdk = AsyncOpenAI(
             base_url=base_url or "https://api.openai.com/v1",
             api_key=api_key or _NO_KEY,
@@ -109,6 +124,7 @@ class OpenAIClient:
             # the total deadline is the caller's; the SDK's own is per read and outlived by a drip
             timeout=None,
             http_client=DefaultAioHttpClient(
+                event_hooks={"request": [] if own else [_keep_to_ourselves]},
                 # an item must not follow a redirect to a host that nobody named
                 follow_redirects=False,
                 limits=httpx2.Limits(
@@ -128,12 +144,24 @@ class OpenAIClient:
             raise _status_error(error) from error
         except openai.APIConnectionError as error:
             raise _unreachable(error) from error
-        except (httpx2.HTTPError, OSError) as error:
+        except Exception as error:
+            # the SDK lets through what its transport does not know, such as an answer that is
+            # no HTTP
             raise _unreachable(error) from error
         return RawAnswer(content, time.monotonic() - began)
 
     async def close(self) -> None:
         await self._sdk.close()
+
+
+async def _keep_to_ourselves(request: httpx2.Request) -> None:
+    """Drops what the SDK read from the environment: organisation, project, custom headers, a key.
+
+    They are meant for the service's endpoint, as its key is.
+    """
+    for name in set(request.headers) - _PLAIN_HEADERS:
+        del request.headers[name]
+    request.headers["authorization"] = f"Bearer {_NO_KEY}"
 
 
 def _unreachable(error: Exception) -> CallError:
@@ -186,22 +214,33 @@ def _status_error(error: openai.APIStatusError) -> CallError:
 def parse_retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
     """Seconds a server asks us to wait: Retry-After in seconds or as a date, or OpenAI's ms form.
 
+    A date is read by the server's own clock where the answer tells it: ours may be wrong.
+
     Args:
         headers: of the answer, their names in any case that the mapping ignores.
-        now: seconds since the epoch, for a date; the clock's where None.
+        now: seconds since the epoch, for a date of an answer without one; the clock's where None.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     text = headers.get("retry-after")
     seconds = _number(text)
-    if seconds is not None or text is None:
+    if seconds is not None:
         return seconds
-    try:
-        at = parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
+    at = _moment(text)
+    if at is None:
         return None
-    return max(0.0, at - (time.time() if now is None else now))
+    sent = _moment(headers.get("date"))
+    if sent is None:
+        sent = time.time() if now is None else now
+    return max(0.0, at - sent)
+
+
+def _moment(text: str | None) -> float | None:
+    try:
+        return None if text is None else parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _number(text: str | None) -> float | None:
