@@ -32,18 +32,34 @@ SELECT name, sum(value)::bigint AS value FROM (
 GROUP BY name HAVING sum(value) <> 0
 """
 
-# One statement: what is deleted is what is added. ORDER BY name keeps two folds of one project
-# from locking totals in opposite orders.
+# One statement: what is deleted is what is added. Bounded, so that a fold after a long night ends
+# within any statement's time. Two folds of one project never wait for the same deltas, and take
+# its totals in the same order. The project is held first, as its deletion does.
 _FOLD = """
-WITH gone AS (
-    DELETE FROM counter_deltas WHERE project_id = %(project_id)s RETURNING name, delta
+WITH project AS (
+    SELECT id FROM projects WHERE id = %(project_id)s FOR KEY SHARE SKIP LOCKED
+), some AS (
+    SELECT id FROM counter_deltas
+    WHERE project_id = %(project_id)s AND EXISTS (SELECT 1 FROM project)
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM counter_deltas d USING some WHERE d.id = some.id RETURNING d.name, d.delta
+), added AS (
+    INSERT INTO counter_totals (project_id, name, value)
+    SELECT %(project_id)s, name, sum(delta) FROM gone GROUP BY name ORDER BY name
+    ON CONFLICT (project_id, name) DO UPDATE SET value = counter_totals.value + excluded.value
 )
-INSERT INTO counter_totals (project_id, name, value)
-SELECT %(project_id)s, name, sum(delta) FROM gone GROUP BY name ORDER BY name
-ON CONFLICT (project_id, name) DO UPDATE SET value = counter_totals.value + excluded.value
+SELECT count(*) AS folded FROM gone
 """
+FOLD_BATCH = 20_000
 
-_UNFOLDED = "SELECT DISTINCT project_id FROM counter_deltas"
+# One index probe a project, however many deltas wait.
+_UNFOLDED = """
+SELECT p.id AS project_id
+FROM projects p
+CROSS JOIN LATERAL (SELECT 1 FROM counter_deltas WHERE project_id = p.id LIMIT 1) d
+"""
 
 
 def parameters(project_id: uuid.UUID, deltas: Mapping[str, int]) -> dict[str, object]:
@@ -67,10 +83,12 @@ async def read(database: Database, project_id: uuid.UUID, *, prefix: str) -> dic
     return {row["name"]: row["value"] for row in rows}
 
 
-async def fold(database: Database, project_id: uuid.UUID) -> None:
-    """Moves a project's deltas into its totals."""
-    async with database.connection() as connection:
-        await connection.execute(_FOLD, {"project_id": project_id})
+async def fold(database: Database, project_id: uuid.UUID, *, batch: int = FOLD_BATCH) -> None:
+    """Moves a project's deltas into its totals, `batch` at a time."""
+    while True:
+        row = await database.fetch_one(_FOLD, {"project_id": project_id, "limit": batch})
+        if row is None or row["folded"] < batch:
+            return
 
 
 async def unfolded_projects(database: Database) -> list[uuid.UUID]:
