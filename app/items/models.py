@@ -133,7 +133,19 @@ class Item(Base):
             "rank",
             postgresql_where=text("state = 'pending'"),
         ),
-        Index("ix_items_due", "next_attempt_at", postgresql_where=text("state = 'pending'")),
+        # looked for at every drain, and hardly ever there
+        Index(
+            "ix_items_suspect",
+            "project_id",
+            "rank",
+            postgresql_where=text("state = 'pending' AND losses >= 2"),
+        ),
+        Index(
+            "ix_items_due",
+            "project_id",
+            "next_attempt_at",
+            postgresql_where=text("state = 'pending'"),
+        ),
         Index("ix_items_leased", "lease_expires_at", postgresql_where=text("state = 'labeling'")),
         Index("ix_items_project_id_state_id", "project_id", "state", "id"),
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+# By what name workers know an endpoint whose pauses they share.
+_ENDPOINT = "coalesce(l.base_url, 'default') || ' ' || l.model"
+
 # What a worker needs to know of a project for as long as it drains it. Versions never change.
-LOAD_PROJECT = """
+LOAD_PROJECT = f"""
 SELECT l.id AS labeler_id, l.model, l.base_url, l.instructions, l.parameters,
-       s.id AS label_schema_id, s.definition
+       {_ENDPOINT} AS endpoint, s.id AS label_schema_id, s.definition
 FROM projects p
 JOIN labelers l ON l.id = p.labeler_id
 JOIN label_schemas s ON s.id = p.label_schema_id
@@ -14,12 +17,16 @@ WHERE p.id = %(project_id)s
 
 # In rank order: what is labelled and audited first is a random part of what is there, however the
 # sender sorted it. `suspects` are items that lost their worker twice: they are taken one at a
-# time, so that one that kills its worker takes no neighbour with it again.
+# time, so that one that kills its worker takes no neighbour with it again. The project is held
+# before its items: its deletion takes them in that order too, and neither can wait for the other.
 _CLAIM = """
-WITH due AS (
+WITH project AS (
+    SELECT id FROM projects WHERE id = %(project_id)s FOR KEY SHARE SKIP LOCKED
+), due AS (
     SELECT id FROM items
     WHERE project_id = %(project_id)s AND state = 'pending' AND next_attempt_at <= now()
       AND {losses}
+      AND EXISTS (SELECT 1 FROM project)
       AND NOT EXISTS (
           SELECT 1 FROM endpoint_pauses
           WHERE endpoint = %(endpoint)s AND paused_until > now()
@@ -48,12 +55,13 @@ CLAIM = _CLAIM.format(losses=f"losses < {SUSPECT_LOSSES}")
 CLAIM_SUSPECT = _CLAIM.format(losses=f"losses >= {SUSPECT_LOSSES}")
 
 # Shared, so that recorders do not wait for one another, but a new policy version waits for them
-# and they for it: an item is routed by the policy that is current when its label is stored.
-CURRENT_POLICY = """
-SELECT v.id, v.document FROM projects p JOIN policies v ON v.id = p.policy_id
-WHERE p.id = %(project_id)s
-FOR SHARE OF p
-"""
+# and they for it: an item is routed by the policy that is current when its label is stored. Held
+# before any item, as a claim does.
+HOLD_PROJECT = "SELECT policy_id FROM projects WHERE id = %(project_id)s FOR SHARE"
+
+# A statement of its own: whoever waited for a new version has a snapshot without it, so that a
+# join with HOLD_PROJECT would find no policy at all.
+POLICY = "SELECT document FROM policies WHERE id = %(policy_id)s"
 
 # Labels with all that follows from them. Whoever lost the lease in the meantime writes nothing.
 RECORD = """
@@ -80,7 +88,7 @@ WITH result AS (
         final_label = CASE r.route WHEN 'accept' THEN r.label END
     FROM result r
     WHERE i.id = r.item_id AND i.lease_token = r.token AND i.state = 'labeling'
-    RETURNING i.id, i.state
+    RETURNING i.id, r.token, i.state
 ), predicted AS (
     INSERT INTO predictions (
         id, project_id, item_id, labeler_id, label_schema_id, label, confidence,
@@ -93,7 +101,7 @@ WITH result AS (
            d.answer, d.repaired, d.served_model, d.system_fingerprint, d.finish_reason,
            d.prompt_tokens, d.completion_tokens, d.latency_ms
     FROM result r
-    JOIN done ON done.id = r.item_id
+    JOIN done ON done.id = r.item_id AND done.token = r.token
     CROSS JOIN LATERAL jsonb_to_record(r.detail) AS d (
         p_raw float8, p_norm float8, margin float8, entropy float8, off_label float8,
         ambiguous float8, unseen float8, answer text, repaired boolean, served_model text,
@@ -103,20 +111,20 @@ WITH result AS (
 ), queued AS (
     INSERT INTO review_queue (item_id, slot, project_id, round, score)
     SELECT r.item_id, 1, %(project_id)s, 1, coalesce(r.score, '-infinity')
-    FROM result r JOIN done ON done.id = r.item_id
+    FROM result r JOIN done ON done.id = r.item_id AND done.token = r.token
     WHERE r.route = 'review'
 ), final AS (
     INSERT INTO final_labels (id, project_id, item_id, label, prediction_id, policy_id,
                               label_schema_id)
     SELECT r.final_id, %(project_id)s, r.item_id, r.label, r.prediction_id, %(policy_id)s,
            %(label_schema_id)s
-    FROM result r JOIN done ON done.id = r.item_id
+    FROM result r JOIN done ON done.id = r.item_id AND done.token = r.token
     WHERE r.route = 'accept'
 ), told AS (
     INSERT INTO events (id, project_id, type, data)
     SELECT e.id, %(project_id)s, e.type, e.data
     FROM result r
-    JOIN done ON done.id = r.item_id
+    JOIN done ON done.id = r.item_id AND done.token = r.token
     CROSS JOIN LATERAL (VALUES
         (r.labeled_event_id, 'item.labeled', r.labeled_event),
         (r.routed_event_id, 'item.routed', r.routed_event)
@@ -165,13 +173,14 @@ SET paused_until = greatest(endpoint_pauses.paused_until, excluded.paused_until)
 """
 
 # Items whose worker is gone. A third loss makes an item poison: it goes to people. Bounded, so
-# that the transaction stays short.
+# that the transaction stays short. A project that is being deleted is left alone.
 EXPIRE = """
 WITH due AS (
-    SELECT id FROM items
-    WHERE state = 'labeling' AND lease_expires_at <= now()
-    ORDER BY lease_expires_at LIMIT 500
-    FOR UPDATE SKIP LOCKED
+    SELECT i.id, p.policy_id
+    FROM items i JOIN projects p ON p.id = i.project_id
+    WHERE i.state = 'labeling' AND i.lease_expires_at <= now()
+    ORDER BY i.lease_expires_at LIMIT %(limit)s
+    FOR UPDATE OF i SKIP LOCKED FOR KEY SHARE OF p SKIP LOCKED
 ), freed AS (
     UPDATE items i
     SET losses = i.losses + 1, lease_token = NULL, lease_expires_at = NULL,
@@ -181,10 +190,10 @@ WITH due AS (
         route = CASE WHEN i.losses + 1 >= %(max_losses)s THEN 'review' END,
         route_reason = CASE WHEN i.losses + 1 >= %(max_losses)s THEN 'unknown_confidence' END,
         unknown_reason = CASE WHEN i.losses + 1 >= %(max_losses)s THEN 'leases_lost' END,
-        policy_id = CASE WHEN i.losses + 1 >= %(max_losses)s THEN p.policy_id END,
+        policy_id = CASE WHEN i.losses + 1 >= %(max_losses)s THEN due.policy_id END,
         labeled_at = CASE WHEN i.losses + 1 >= %(max_losses)s THEN now() END
-    FROM due, projects p
-    WHERE i.id = due.id AND p.id = i.project_id
+    FROM due
+    WHERE i.id = due.id
     RETURNING i.id, i.project_id, i.state
 ), queued AS (
     INSERT INTO review_queue (item_id, slot, project_id, round, score)
@@ -198,17 +207,22 @@ WITH due AS (
 SELECT id, project_id, state FROM freed
 """
 
-# Projects with items to label now, with how long the oldest has been due. One index probe a
-# project, however many items wait.
-DUE_PROJECTS = """
+# Projects with items to label now, with how long somebody could have begun with the oldest. Not
+# those whose endpoint rests: nobody may call it. One index probe a project, however many items
+# wait.
+DUE_PROJECTS = f"""
 SELECT p.id AS project_id,
-       extract(epoch FROM now() - d.next_attempt_at)::float8 AS overdue_seconds
+       extract(epoch FROM now() - greatest(d.next_attempt_at, e.paused_until))::float8
+           AS overdue_seconds
 FROM projects p
+JOIN labelers l ON l.id = p.labeler_id
+LEFT JOIN endpoint_pauses e ON e.endpoint = {_ENDPOINT}
 CROSS JOIN LATERAL (
     SELECT next_attempt_at FROM items
     WHERE project_id = p.id AND state = 'pending' AND next_attempt_at <= now()
     ORDER BY next_attempt_at LIMIT 1
 ) d
+WHERE e.paused_until IS NULL OR e.paused_until <= now()
 ORDER BY d.next_attempt_at
 """
 

@@ -97,6 +97,8 @@ class Recorder:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # the newest version met of each project; versions never change
+        self._policies: dict[uuid.UUID, tuple[uuid.UUID, Policy]] = {}
 
     async def write(self, source: Source, plan: Plan) -> int:
         """Writes a batch in one transaction; how many items left labelling.
@@ -104,29 +106,26 @@ class Recorder:
         An item whose lease is no longer ours is left alone: somebody else has it.
         """
         async with self._database.transaction() as connection:
+            policy_id = await _hold_project(connection, source.project_id)
             if plan.pause_seconds is not None:
                 await connection.execute(
                     queries.PAUSE, {"endpoint": source.endpoint, "seconds": plan.pause_seconds}
                 )
+            if policy_id is None:
+                # the project was deleted meanwhile, and its items with it
+                return 0
             if plan.returned:
                 await _return(connection, source.project_id, plan.returned)
             if not plan.settled:
                 return 0
-            cursor = await connection.execute(
-                queries.CURRENT_POLICY, {"project_id": source.project_id}, prepare=True
-            )
-            policy = await cursor.fetchone()
-            if policy is None:
-                # the project was deleted meanwhile, and its items with it
-                return 0
-            rule = policy_from_json(policy["document"])
-            rows = [_row(settled, rule) for settled in plan.settled]
+            policy = await self._policy(connection, source.project_id, policy_id)
+            rows = [_row(settled, policy) for settled in plan.settled]
             columns = {name: [row[name] for row in rows] for name in rows[0]}
             cursor = await connection.execute(
                 queries.RECORD,
                 {
                     "project_id": source.project_id,
-                    "policy_id": policy["id"],
+                    "policy_id": policy_id,
                     "labeler_id": source.labeler_id,
                     "label_schema_id": source.label_schema_id,
                     **columns,
@@ -142,8 +141,31 @@ class Recorder:
         """Returns items that were claimed and not labelled; nobody is to blame, so no loss."""
         if jobs:
             async with self._database.transaction() as connection:
+                await _hold_project(connection, project_id)
                 returned = [Returned(job, job.attempts, 0.0, None) for job in jobs]
                 await _return(connection, project_id, returned)
+
+    async def _policy(
+        self, connection: Connection, project_id: uuid.UUID, policy_id: uuid.UUID
+    ) -> Policy:
+        known = self._policies.get(project_id)
+        if known is not None and known[0] == policy_id:
+            return known[1]
+        cursor = await connection.execute(queries.POLICY, {"policy_id": policy_id}, prepare=True)
+        row = await cursor.fetchone()
+        assert row is not None, "a project points at its policy by a foreign key"
+        policy = policy_from_json(row["document"])
+        self._policies[project_id] = (policy_id, policy)
+        return policy
+
+
+async def _hold_project(connection: Connection, project_id: uuid.UUID) -> uuid.UUID | None:
+    """The current policy of a project, which stays current until the transaction ends."""
+    cursor = await connection.execute(
+        queries.HOLD_PROJECT, {"project_id": project_id}, prepare=True
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row["policy_id"]
 
 
 async def _return(

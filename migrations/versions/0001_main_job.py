@@ -319,9 +319,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("project_id", "id", name=op.f("uq_items_project_id_id")),
     )
     op.create_index(
+        "ix_items_suspect",
+        "items",
+        ["project_id", "rank"],
+        unique=False,
+        postgresql_where=sa.text("state = 'pending' AND losses >= 2"),
+    )
+    op.create_index(
         "ix_items_due",
         "items",
-        ["next_attempt_at"],
+        ["project_id", "next_attempt_at"],
         unique=False,
         postgresql_where=sa.text("state = 'pending'"),
     )
