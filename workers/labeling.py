@@ -6,18 +6,19 @@ import logging
 import uuid
 
 from app.infra.db import is_unavailable
-from workers.process import current_process, stopping
+from workers.process import current_process, is_stopping
 
 _log = logging.getLogger(__name__)
 
 
-def drain(project_id: str) -> None:
+def drain(project_id: str, wake_up: str) -> None:
     """Labels what is due in a project; the sweeper wakes it again where this fails."""
     process = current_process()
     project = uuid.UUID(project_id)
-    process.labeling.wake_ups.arrived(project)
+    if not process.labeling.wake_ups.arrived(project, wake_up):
+        return
     try:
-        process.run(process.labeling.drainer.drain(project, stopping=stopping.is_set))
+        process.run(process.labeling.drainer.drain(project, stopping=is_stopping))
     except Exception as error:
         if not is_unavailable(error):
             raise

@@ -6,6 +6,7 @@ socket timeouts, after the commit, coalesced to one message a project, and nobod
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import uuid
@@ -20,7 +21,7 @@ DRAIN_TASK = "secondlook.drain"
 LABELING_QUEUE = "labeling"
 _SOCKET_TIMEOUT = 2.0
 # How long a wake-up counts as under way when nobody says that it arrived.
-_PENDING_SECONDS = 10
+_PENDING_SECONDS = 5
 _log = logging.getLogger(__name__)
 
 
@@ -67,7 +68,14 @@ def _flag(project_id: uuid.UUID) -> str:
 
 
 class RedisWakeUps:
-    """Publishes wake-ups through Celery; safe to call from any thread or loop."""
+    """Publishes wake-ups through Celery; safe to call from any thread or loop.
+
+    A flag in Redis names the newest wake-up of a project that is under way. While it stands no
+    other is sent. It falls after a few seconds, since its message may be lost; the message may
+    also just wait in a long queue, so whoever receives one that is not the newest lets it be:
+    otherwise a queue that is slower than the flags would grow for as long as the backlog lasts,
+    and a project that comes new would wait behind all of it.
+    """
 
     def __init__(self, redis_url: str) -> None:
         self._celery = make_celery(redis_url)
@@ -75,11 +83,14 @@ class RedisWakeUps:
             redis_url,
             socket_timeout=_SOCKET_TIMEOUT,
             socket_connect_timeout=_SOCKET_TIMEOUT,
+            # a hint is not worth trying again for: the next one, or the sweeper, makes up for it
+            retry=None,
         )
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="wake-ups")
         self._queued: set[uuid.UUID] = set()
         self._lock = threading.Lock()
         self._healthy = True
+        self._closing = False
 
     @property
     def healthy(self) -> bool:
@@ -88,23 +99,31 @@ class RedisWakeUps:
 
     def request(self, project_id: uuid.UUID) -> None:
         with self._lock:
-            if project_id in self._queued:
+            if self._closing or project_id in self._queued:
                 return
             self._queued.add(project_id)
-        self._publisher.submit(self._publish, project_id)
+            self._publisher.submit(self._publish, project_id)
 
-    def arrived(self, project_id: uuid.UUID) -> None:
-        """A worker has begun with the project: whatever commits from now on needs a new wake-up.
+    def arrived(self, project_id: uuid.UUID, wake_up: str) -> bool:
+        """Whether whoever received a wake-up should look for work, or leave it to a newer one.
 
-        Must be called before the worker looks for work, else a commit in between is not told.
+        If so, the flag is down: whatever commits from now on asks for a new wake-up. Must be
+        called before the worker looks for work, else a commit in between is not told.
         """
         try:
+            newest = self._redis.get(_flag(project_id))
+            if newest is not None and newest != wake_up.encode():
+                return False
             self._redis.delete(_flag(project_id))
         except redis.RedisError:
             _log.debug("wake-up flag of %s could not be taken down", project_id)
+        return True
 
     def close(self) -> None:
-        self._publisher.shutdown(wait=True, cancel_futures=True)
+        """Sends what was asked for, unless Redis is away; asks after this are dropped."""
+        with self._lock:
+            self._closing = True
+        self._publisher.shutdown(wait=True)
         self._redis.close()
         self._celery.close()
 
@@ -112,11 +131,26 @@ class RedisWakeUps:
         # first, so that a commit during the publishing asks again
         with self._lock:
             self._queued.discard(project_id)
+        if self._closing and not self._healthy:
+            return
         try:
-            if self._redis.set(_flag(project_id), 1, nx=True, ex=_PENDING_SECONDS):
-                self._celery.send_task(DRAIN_TASK, args=[str(project_id)], queue=LABELING_QUEUE)
+            self._send(project_id)
             self._healthy = True
         except Exception as error:  # noqa: BLE001  # kombu raises whatever the transport raises
             if self._healthy:
-                _log.warning("no wake-up sent, the sweeper takes over: %s", error)
+                _log.warning("no wake-up sent, the sweeper takes over: %s", type(error).__name__)
             self._healthy = False
+
+    def _send(self, project_id: uuid.UUID) -> None:
+        wake_up = uuid.uuid4().hex
+        flag = _flag(project_id)
+        if not self._redis.set(flag, wake_up, nx=True, ex=_PENDING_SECONDS):
+            return
+        try:
+            self._celery.send_task(
+                DRAIN_TASK, args=[str(project_id), wake_up], queue=LABELING_QUEUE
+            )
+        except Exception:
+            with contextlib.suppress(redis.RedisError):
+                self._redis.delete(flag)
+            raise
