@@ -23,7 +23,7 @@ def _configure_logging(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _tell_children(**_: Any) -> None:
-    process.stopping.set()
+    process.stop()
 
 
 @signals.worker_process_shutdown.connect

@@ -10,7 +10,7 @@ import asyncio
 import multiprocessing
 import threading
 from collections.abc import Coroutine
-from multiprocessing.synchronize import Event
+from ctypes import c_bool
 from typing import Any, TypeVar
 
 from app.labeling.assembly import Labeling, open_labeling
@@ -19,8 +19,19 @@ from app.settings import Settings, load_settings
 T = TypeVar("T")
 
 # Made before the fork and set by the parent when it is told to stop: a child can't see the signal,
-# and a warm shutdown would wait for the whole drain.
-stopping: Event = multiprocessing.Event()
+# and a warm shutdown would wait for the whole drain. Shared memory without a lock: a child that is
+# killed while it looks would hold the lock of an Event for ever, and all others would stop there.
+_stopping = multiprocessing.RawValue(c_bool, False)
+
+
+def stop() -> None:
+    """Tells all children of this worker to end their drains; called in the parent."""
+    _stopping.value = True
+
+
+def is_stopping() -> bool:
+    """Whether this worker was told to stop; called in the children."""
+    return bool(_stopping.value)
 
 
 class WorkerProcess:

@@ -10,10 +10,13 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import psycopg
+from psycopg.rows import TupleRow
 
-from app.infra.db import Database, is_unavailable
+from app.infra.db import CONNECTION_LIMITS, Database, is_unavailable
 from app.infra.logging import configure_logging
 from app.labeling.assembly import open_labeling
 from app.labeling.sweep import LabelingSweep
@@ -21,6 +24,7 @@ from app.ledger import counters
 from app.review.service import ReviewService
 from app.settings import Settings, load_settings
 
+Step: TypeAlias = Callable[[], Awaitable[object]]
 _log = logging.getLogger(__name__)
 # any number that nobody else uses
 _LOCK = 7_405_103_222
@@ -31,26 +35,43 @@ async def sweep_forever(settings: Settings, stop: asyncio.Event) -> None:
     labeling = await open_labeling(settings, application_name="secondlook-sweeper")
     review = ReviewService(labeling.database)
     sweep = LabelingSweep(labeling.database, labeling.wake_ups, labeling.drainer)
+    steps: tuple[Step, ...] = (
+        lambda: sweep.once(stopping=stop.is_set),
+        review.expire,
+        lambda: fold_counters(labeling.database),
+    )
     try:
         while not stop.is_set():
             try:
-                async with active(settings.database_url):
+                async with active(settings.database_url) as lock:
                     while not stop.is_set():
-                        await sweep.once(stopping=stop.is_set)
-                        await review.expire()
-                        await fold_counters(labeling.database)
+                        await _round(steps)
                         await _pause(stop, settings.sweep_seconds)
+                        # the lock goes with its connection, and another may be active by now
+                        await lock.execute("SELECT 1")
             except (psycopg.Error, OSError) as error:
-                if not is_unavailable(error):
-                    _log.exception("a sweep failed")
-                else:
-                    _log.warning("the database is away: %s", type(error).__name__)
-                await _pause(stop, settings.sweep_seconds)
+                _log.warning("the database is away: %s", type(error).__name__)
             except NotActiveError:
-                await _pause(stop, settings.sweep_seconds)
+                _log.debug("another sweeper is active")
+            await _pause(stop, settings.sweep_seconds)
     finally:
         await sweep.close()
         await labeling.close()
+
+
+async def _round(steps: Sequence[Step]) -> None:
+    """Every step once; one that fails keeps no other from its work.
+
+    Raises:
+        psycopg.Error: the database is away.
+    """
+    for step in steps:
+        try:
+            await step()
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            _log.exception("a part of the sweep failed")
 
 
 class NotActiveError(Exception):
@@ -58,14 +79,20 @@ class NotActiveError(Exception):
 
 
 @contextlib.asynccontextmanager
-async def active(database_url: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+async def active(database_url: str) -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
     """Holds the lock that makes this sweeper the active one.
 
     The lock lives as long as its connection, which is kept outside the pool; the server frees it
     when the process dies, however it dies.
+
+    Raises:
+        NotActiveError: another sweeper has it.
     """
     connection = await psycopg.AsyncConnection.connect(
-        database_url, autocommit=True, application_name="secondlook-sweeper-lock"
+        database_url,
+        autocommit=True,
+        application_name="secondlook-sweeper-lock",
+        **CONNECTION_LIMITS,
     )
     async with connection:
         cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))

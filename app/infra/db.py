@@ -7,7 +7,7 @@ one statement that commits by itself: one round trip.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -34,6 +34,17 @@ SERVER_LIMITS = {
 }
 
 
+# A server that vanished without a word (its host died, the network parted) is noticed by us: how
+# long a connection may take to be made, and how long it may stay unanswered once made.
+CONNECTION_LIMITS: Mapping[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
 class Base(DeclarativeBase):
     """The tables. Names of constraints are fixed, so that migrations can name them."""
 
@@ -46,6 +57,10 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+# serialization failure, deadlock, lock not available
+_CONTENDED = frozenset({"40001", "40P01", "55P03"})
 
 
 def sqlalchemy_url(database_url: str) -> str:
@@ -70,6 +85,18 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, psycopg.InterfaceError)
 
 
+def is_contended(error: BaseException) -> bool:
+    """Whether a transaction lost against another (deadlock, lock not had in time): try again."""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate in _CONTENDED
+
+
+def describe(error: BaseException) -> str:
+    """An error for the log: never its detail, which quotes the row that was refused."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary is not None:
+        return f"{type(error).__name__}: {error.diag.message_primary}"
+    return type(error).__name__
+
+
 class Database:
     """The connections of one process; opened and closed on its event loop."""
 
@@ -83,6 +110,7 @@ class Database:
                 "prepare_threshold": 2,
                 "options": options,
                 "application_name": application_name,
+                **CONNECTION_LIMITS,
             },
             connection_class=psycopg.AsyncConnection[DictRow],
             min_size=1,
@@ -100,7 +128,11 @@ class Database:
             max_overflow=3,
             pool_timeout=5.0,
             pool_pre_ping=True,
-            connect_args={"options": options, "application_name": f"{application_name}-orm"},
+            connect_args={
+                "options": options,
+                "application_name": f"{application_name}-orm",
+                **CONNECTION_LIMITS,
+            },
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 

@@ -98,7 +98,10 @@ async def ask(
         left = deadline_seconds - (time.monotonic() - began)
         try:
             second = await _read(client, question, again, left)
-        except CallError:
+        except CallError as error:
+            if error.failure is FailureClass.RATE_LIMITED:
+                # the endpoint must rest; the item comes back and has its repair then
+                raise
             # the first answer says more about the item than the failed repair
             return Answered(job, reading, True, time.monotonic() - began)
     except CallError as error:

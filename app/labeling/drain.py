@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from app.domain import prompting
 from app.domain.backoff import Backoff, FailureClass
-from app.infra.db import Database, is_unavailable
+from app.domain.unknown import UnknownReason
+from app.infra.db import Database, describe, is_contended, is_unavailable
 from app.infra.jobs import WakeUps
 from app.labeling import queries
 from app.labeling.call import Failed, Job, Outcome, Question, ask
@@ -118,7 +119,7 @@ class Drainer:
                 project_id=project_id,
                 labeler_id=row["labeler_id"],
                 label_schema_id=row["label_schema_id"],
-                endpoint=f"{row['base_url'] or 'default'} {row['model']}",
+                endpoint=row["endpoint"],
             ),
             question=Question(
                 model=row["model"],
@@ -217,12 +218,23 @@ class _Run:
         return len(rows)
 
     async def _ask(self, job: Job) -> None:
-        outcome = await ask(
-            self._project.client,
-            self._project.question,
-            job,
-            deadline_seconds=self._tools.limits.deadline_seconds,
-        )
+        outcome: Outcome
+        try:
+            outcome = await ask(
+                self._project.client,
+                self._project.question,
+                job,
+                deadline_seconds=self._tools.limits.deadline_seconds,
+            )
+        except Exception as error:  # noqa: BLE001  # our own mistake: it must not look poisonous
+            _log.exception("an item could not be asked about")
+            outcome = Failed(
+                job,
+                FailureClass.TRANSIENT,
+                UnknownReason.ATTEMPTS_EXHAUSTED,
+                f"labelling failed: {type(error).__name__}",
+                None,
+            )
         if isinstance(outcome, Failed) and outcome.failure is FailureClass.RATE_LIMITED:
             # at once here; for all other workers when the pause is stored
             wait = outcome.retry_after or self._tools.limits.backoff.base / 2
@@ -234,8 +246,13 @@ class _Run:
         left = dict(self._running)
         if not left:
             return
-        patience = self._tools.limits.stop_seconds if self._stopping() else None
-        await asyncio.wait(left, timeout=patience)
+        stopped_at: float | None = None
+        while not all(task.done() for task in left):
+            if self._stopping():
+                stopped_at = stopped_at or time.monotonic()
+                if time.monotonic() >= stopped_at + self._tools.limits.stop_seconds:
+                    break
+            await asyncio.wait(left, timeout=_IDLE_SECONDS)
         unfinished = {task: job for task, job in left.items() if not task.done()}
         for task in unfinished:
             task.cancel()
@@ -265,14 +282,16 @@ class _Run:
         return batch
 
     async def _write(self, batch: list[Outcome]) -> None:
-        """Writes a batch; where one of it can't be stored, the others are stored without it."""
+        """Writes a batch; where one of it can't be stored, the others are stored without it.
+
+        What is not stored has a lease that runs out; after three such losses it goes to people.
+        """
         try:
             decided = plan(batch, backoff=self._tools.limits.backoff, rng=self._tools.rng)
             self._settled += await self._write_patiently(decided)
         except Exception as error:  # noqa: BLE001  # one bad row must not cost its batch
-            if is_unavailable(error) or len(batch) == 1:
-                # Its lease runs out; after three such losses the item goes to people.
-                _log.exception("%d labels could not be stored", len(batch))
+            if len(batch) == 1 or is_unavailable(error) or is_contended(error):
+                _log.error("%d labels could not be stored: %s", len(batch), describe(error))
                 return
             for outcome in batch:
                 await self._write([outcome])
@@ -282,12 +301,15 @@ class _Run:
 
         Writing twice is harmless: a batch that did commit holds no lease any more.
         """
-        give_up = time.monotonic() + self._tools.limits.lease_seconds
+        began = time.monotonic()
         while True:
             try:
                 return await self._tools.recorder.write(self._project.source, decided)
             except Exception as error:
-                if not is_unavailable(error) or time.monotonic() > give_up:
+                limits = self._tools.limits
+                patience = limits.stop_seconds if self._stopping() else limits.lease_seconds
+                passes = is_unavailable(error) or is_contended(error)
+                if not passes or time.monotonic() > began + patience:
                     raise
-                _log.warning("labels wait for the database: %s", type(error).__name__)
+                _log.warning("labels wait for the database: %s", describe(error))
                 await asyncio.sleep(0.2 + self._tools.rng.random() * 0.3)

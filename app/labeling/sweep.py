@@ -6,10 +6,10 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.domain.states import ItemState
-from app.infra.db import Database
+from app.infra.db import Database, is_unavailable
 from app.infra.ids import Kind, to_wire
 from app.infra.jobs import WakeUps
 from app.labeling import queries
@@ -20,16 +20,25 @@ from app.ledger.events import EventType, NewEvent
 MAX_LOSSES = 3
 # Work that nobody took for so long is drained here: the broker is away, or the workers are deaf.
 OVERDUE_SECONDS = 10.0
+_EXPIRE_BATCH = 500
 _log = logging.getLogger(__name__)
 
 
 class LabelingSweep:
     """Sweeps labelling; at most one project is drained here at a time."""
 
-    def __init__(self, database: Database, wake_ups: WakeUps, drainer: Drainer) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wake_ups: WakeUps,
+        drainer: Drainer,
+        *,
+        overdue_seconds: float = OVERDUE_SECONDS,
+    ) -> None:
         self._database = database
         self._wake_ups = wake_ups
         self._drainer = drainer
+        self._overdue_seconds = overdue_seconds
         self._helping: asyncio.Task[None] | None = None
 
     async def once(self, *, stopping: Callable[[], bool]) -> None:
@@ -40,15 +49,19 @@ class LabelingSweep:
         due = await self._database.fetch_all(queries.DUE_PROJECTS, {})
         for row in due:
             self._wake_ups.request(row["project_id"])
-        overdue = [row for row in due if row["overdue_seconds"] > OVERDUE_SECONDS]
+        overdue = [
+            row["project_id"] for row in due if row["overdue_seconds"] > self._overdue_seconds
+        ]
         if overdue and (self._helping is None or self._helping.done()):
-            self._helping = asyncio.create_task(self._help(overdue[0]["project_id"], stopping))
+            self._helping = asyncio.create_task(self._help(overdue, stopping))
 
     async def expire(self) -> None:
         """Takes items back whose worker is gone; those that lost three go to people."""
         while True:
             async with self._database.transaction() as connection:
-                cursor = await connection.execute(queries.EXPIRE, {"max_losses": MAX_LOSSES})
+                cursor = await connection.execute(
+                    queries.EXPIRE, {"max_losses": MAX_LOSSES, "limit": _EXPIRE_BATCH}
+                )
                 rows = await cursor.fetchall()
                 poison = [row for row in rows if row["state"] == ItemState.IN_REVIEW]
                 for row in poison:
@@ -63,17 +76,28 @@ class LabelingSweep:
                     await events.record(connection, row["project_id"], [told])
             for project_id, lost in Counter(row["project_id"] for row in rows).items():
                 _log.info("took back %d items of %s from lost workers", lost, project_id)
-            if len(rows) < 500:
+            if len(rows) < _EXPIRE_BATCH:
                 return
 
-    async def _help(self, project_id: uuid.UUID, stopping: Callable[[], bool]) -> None:
-        result = await self._drainer.drain(project_id, stopping=stopping)
-        if result.settled:
-            _log.warning(
-                "labelled %d overdue items of %s in the sweeper", result.settled, project_id
-            )
+    async def _help(self, project_ids: Sequence[uuid.UUID], stopping: Callable[[], bool]) -> None:
+        """A time slice for each overdue project, so that a long backlog hides no short one."""
+        for project_id in project_ids:
+            if stopping():
+                return
+            try:
+                result = await self._drainer.drain(project_id, stopping=stopping)
+            except Exception as error:  # noqa: BLE001  # one project must not cost the others
+                if is_unavailable(error):
+                    _log.warning("help ended early: the database is away")
+                    return
+                _log.exception("project %s could not be drained", project_id)
+                continue
+            if result.settled:
+                _log.warning(
+                    "labelled %d overdue items of %s in the sweeper", result.settled, project_id
+                )
 
     async def close(self) -> None:
         """Waits for the help that is under way."""
         if self._helping is not None:
-            await asyncio.gather(self._helping, return_exceptions=True)
+            await self._helping

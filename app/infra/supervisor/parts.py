@@ -110,7 +110,7 @@ class Part:
     env: Mapping[str, str]
     directory: Path
     ready: ReadyCheck = field(default_factory=lambda: stays_up(0.5))
-    ready_seconds: float = 60.0
+    ready_seconds: float = 180.0  # a cold start on a busy machine takes half of it
     stage: int = 0
     once: bool = False
     essential: bool = True
