@@ -1,6 +1,6 @@
-"""From token logprobs to a distribution over a closed label set (docs/decisions/0004).
+"""From token logprobs to a distribution over a closed label set, by the chain rule.
 
-Formulas: confidence from the chain rule over a prefix tree of the labels; logs are natural.
+What is counted where, and why: docs/decisions/0004-confidence.md. Logs are natural.
 """
 
 from __future__ import annotations

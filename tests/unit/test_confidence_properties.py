@@ -279,7 +279,7 @@ def total(score: ChoiceScore) -> float:
 
 
 class TestWholeVocabularyListed:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(models(), st.data())
     def test_every_mass_is_exact(self, model: Model, data: st.DataObject) -> None:
         answers = [answer for answer, meaning in model.meanings.items() if meaning]
@@ -319,7 +319,7 @@ class TestWholeVocabularyListed:
                     float(Fraction(meant) / sum(given.values())), rel=1e-9
                 )
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(models(), st.data(), st.integers(1, 4))
     def test_fewer_listed_only_hide(self, model: Model, data: st.DataObject, listed: int) -> None:
         answers = [answer for answer, meaning in model.meanings.items() if meaning]
@@ -342,7 +342,7 @@ class TestWholeVocabularyListed:
         assert 0.0 <= some.entropy <= math.log(len(model.labels) + 1) + 1e-12
         assert math.isfinite(some.logit)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(models(), st.data())
     def test_kept_evidence_gives_the_same_figures(self, model: Model, data: st.DataObject) -> None:
         chosen = data.draw(st.sampled_from([a for a, meaning in model.meanings.items() if meaning]))
@@ -365,7 +365,7 @@ def two_labels(doubt: Fraction) -> ChoiceScore:
 
 
 class TestRanking:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(
         st.lists(
             st.builds(
@@ -406,12 +406,12 @@ class TestHostileEvidence:
         max_leaves=8,
     )
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=120, deadline=None)
     @given(junk)
     def test_anything_is_read_without_an_exception(self, junk: object) -> None:
         assert isinstance(read_tokens(junk, content="x"), tuple | Unknown)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(
         st.lists(st.floats(max_value=0.0, allow_nan=False, allow_infinity=False), max_size=4),
         st.lists(

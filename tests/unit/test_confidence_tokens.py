@@ -125,7 +125,7 @@ alternatives = st.lists(st.builds(Alternative, data, logprobs), max_size=3).map(
 
 
 class TestEvidence:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.lists(st.builds(Token, data, logprobs, alternatives), max_size=3).map(tuple))
     def test_comes_back_exactly(self, tokens: tuple[Token, ...]) -> None:
         kept = json.dumps(evidence_to_json(tokens), allow_nan=False)

@@ -118,7 +118,7 @@ class TestLabelSet:
         label = LABELS.parse(text)
         assert (label and label.name) == name
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=4))
     def test_what_is_accepted_can_be_told_apart(self, names: list[str]) -> None:
         try:
@@ -131,7 +131,7 @@ class TestLabelSet:
                 assert label is not None
                 assert label.name == name
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.text())
     def test_folding_keeps_length_and_settles_at_once(self, text: str) -> None:
         assert len(fold(text)) == len(text)
@@ -201,7 +201,7 @@ class TestSchema:
         assert answer.reason is reason
         assert "Media" not in answer.detail
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(
         st.one_of(
             st.text(),
