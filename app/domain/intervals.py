@@ -259,20 +259,6 @@ def logit_bounds(
     return float(special.expit(centre - half)), float(special.expit(centre + half))
 
 
-def complement(estimate: Estimate, *, population: Population | None = None) -> Estimate:
-    """1 - a share, its interval turned over (an error rate from an accuracy and back)."""
-    return Estimate(
-        value=None if estimate.value is None else 1 - estimate.value,
-        low=1 - estimate.high,
-        high=1 - estimate.low,
-        level=estimate.level,
-        n=estimate.n,
-        method=estimate.method,
-        population=population or estimate.population,
-        n_effective=estimate.n_effective,
-    )
-
-
 def _check_counts(successes: int, n: int) -> None:
     if not 0 <= successes <= n:
         raise ValueError("successes must lie between 0 and n")

@@ -1,6 +1,6 @@
 """Lanes: figures about all items, from reviews that come mostly from the doubtful ones.
 
-Reviews are taken lowest confidence first, so an accuracy over all reviews is 11 to 12 points too
+Reviews are taken lowest confidence first, so an accuracy over all reviews is 5 to 12 points too
 low, and its interval never covers the truth. What saves the day is that items travel in lanes (one
 policy version at one audit rate, accepted or sent to review) and that audits are drawn in each lane
 by a coin that knows nothing of the items. In a lane of N_s items:

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -16,6 +16,8 @@ from app.domain.agreement import (
 )
 from app.domain.intervals import Estimate, Population, z_value
 from app.domain.kappa import Weighting, cohen_kappa
+
+some_examples = settings(max_examples=50, deadline=None)
 
 REVIEWED = Population("items reviewed")
 
@@ -57,6 +59,7 @@ class TestCohenKappa:
         assert estimate.value == pytest.approx(value, abs=5e-5)
         assert standard_error(estimate) == pytest.approx(error, abs=5e-5)
 
+    @some_examples
     @given(tables(), st.sampled_from(list(Weighting)))
     def test_equals_scikit_learn(self, table: list[list[int]], weighting: Weighting) -> None:
         first, second = pairs_of(table)
@@ -98,6 +101,7 @@ class TestCohenKappa:
 
 
 class TestModelAgreement:
+    @some_examples
     @given(tables())
     def test_equals_scikit_learn(self, table: list[list[int]]) -> None:
         labels = [str(i) for i in range(len(table))]
@@ -174,6 +178,7 @@ class TestConfidenceBins:
     def test_edges(self, value: float | None, index: int) -> None:
         assert confidence_bin(value) == index
 
+    @some_examples
     @given(st.floats(0, 1))
     def test_every_confidence_lies_between_the_edges_of_its_bin(self, value: float) -> None:
         index = confidence_bin(value)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -16,6 +16,8 @@ from app.domain.coefficients import (
 )
 from app.domain.intervals import Estimate, Method, Population, student_value
 from app.domain.raters import Ratings, encode, rater_agreement
+
+some_examples = settings(max_examples=50, deadline=None)
 
 RATED = Population("the items rated by two or more")
 ANNOTATORS = Path(__file__).resolve().parents[3] / "shared" / "data" / "annotators"
@@ -261,6 +263,7 @@ class TestEncode:
         repeated = [("1", "a", "x"), ("1", "a", "x"), ("1", "b", "y"), ("2", "b", "x")]
         assert rater_agreement(encode(repeated)).cohen_kappa is None
 
+    @some_examples
     @given(
         st.lists(
             st.tuples(st.sampled_from("123"), st.sampled_from("ab"), st.sampled_from("xyz")),

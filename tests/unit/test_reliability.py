@@ -2,13 +2,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 from sklearn import metrics
 
 from app.domain.intervals import Estimate, Method, Population
 from app.domain.reliability import reliability
+
+some_examples = settings(max_examples=50, deadline=None)
 
 LOG = Population("items of the log")
 
@@ -44,6 +46,7 @@ class TestBins:
             (0.9, 0.9, 97),
         ]
 
+    @some_examples
     @given(pairs)
     def test_nothing_depends_on_the_order_of_the_rows(self, rows: list[tuple[float, bool]]) -> None:
         there = reliability(*zip(*rows, strict=True), population=LOG)
@@ -61,7 +64,7 @@ class TestExpectedCalibrationError:
     def test_its_interval_covers_the_truth(self, slope: float) -> None:
         rng = np.random.default_rng(4)
         covered = 0
-        for _ in range(300):
+        for _ in range(200):
             confidences = special.expit(rng.normal(1.5, 1.5, 2000))
             chance = special.expit(slope * special.logit(confidences))
             result = reliability(confidences, rng.random(2000) < chance, population=LOG)
@@ -70,8 +73,9 @@ class TestExpectedCalibrationError:
                 inside = (confidences >= each.low) & (confidences <= each.high)
                 truth += inside.mean() * abs(chance[inside].mean() - confidences[inside].mean())
             covered += result.ece.low <= truth <= result.ece.high
-        assert covered >= 0.93 * 300
+        assert covered >= 0.93 * 200
 
+    @some_examples
     @given(pairs)
     def test_lies_inside_its_interval_and_its_range(self, rows: list[tuple[float, bool]]) -> None:
         ece = reliability(*zip(*rows, strict=True), population=LOG).ece
@@ -79,6 +83,7 @@ class TestExpectedCalibrationError:
 
 
 class TestBrier:
+    @some_examples
     @given(pairs)
     def test_equals_scikit_learn(self, rows: list[tuple[float, bool]]) -> None:
         confidences, correct = zip(*rows, strict=True)

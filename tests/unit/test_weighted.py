@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.agreement import BIN_COUNT, by_confidence_bin, model_agreement
@@ -8,6 +8,8 @@ from app.domain.intervals import Estimate, Method, Population, jeffreys_curve
 from app.domain.lanes import Lane, lanes_accuracy, overall_accuracy
 from app.domain.weighted import weighted_agreement, weighted_bins
 from benchmarks.coverage import coverage
+
+some_examples = settings(max_examples=50, deadline=None)
 
 
 def value(estimate: Estimate) -> float:
@@ -82,7 +84,7 @@ class TestOverallAccuracy:
         assert (result.accuracy.value, result.waiting) == (None, 0)
 
     def test_the_weighted_interval_covers_the_truth_and_the_naive_one_never(self) -> None:
-        rows = {row.estimator: row for row in coverage(runs=300, setting="B", seed=7)}
+        rows = {row.estimator: row for row in coverage(runs=250, setting="B", items=6000, seed=7)}
         assert rows["overall accuracy, weighted"].covered >= 0.93
         assert rows["accuracy of all received, weighted"].covered >= 0.93
         assert rows["Cohen's kappa, weighted"].covered >= 0.93
@@ -112,6 +114,7 @@ tables = st.lists(
 
 
 class TestWeightedAgreement:
+    @some_examples
     @given(tables)
     def test_of_drained_lanes_is_the_plain_agreement_without_doubt(
         self, lanes: list[list[list[int]]]
@@ -133,6 +136,7 @@ class TestWeightedAgreement:
                 assert weighted_figure.value == pytest.approx(figure.value)
                 assert weighted_figure.high - weighted_figure.low == pytest.approx(0, abs=1e-9)
 
+    @some_examples
     @given(tables)
     def test_each_interval_holds_its_value(self, lanes: list[list[list[int]]]) -> None:
         sizes = [10 * int(np.sum(table)) + 1 for table in lanes]
