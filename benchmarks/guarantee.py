@@ -3,7 +3,6 @@
     python benchmarks/guarantee.py --runs 2000
     python benchmarks/guarantee.py --setting A --target 0.98 --json
     python benchmarks/guarantee.py --setting answers.jsonl --runs 500
-    python benchmarks/guarantee.py --refit
 
 A synthetic setting runs 20,000 items, re-tuned every 200, with a scorer retrained twice and
 promoted when its certified share is larger. A log (lines with `confidence`, `prediction`,
@@ -13,23 +12,31 @@ all of it.
 `ever_invalid`: share of runs in which at any re-tuning the policy's true delivered error exceeds
 1 - target. `certified_share`: mean share of all items accepted once `--audits` audits were counted
 (logs: when the half is used up). `oracle_share`: that of the best threshold of the first score.
-`final_share`: at the end. `caught`: runs in which the drift detector took a policy back.
+`share_at_extra_audits`: once as many audits were of items that the policy accepted, which nobody
+would have reviewed otherwise (null unless every run got there). `final_share`: at the end.
+`invalid_time`: share of the re-tunings at which the policy was invalid. `caught`: runs in which
+the drift detector took a policy back.
 """
 
 import argparse
 import json
 import math
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from app.domain.betting import EVERYTHING, BettingCertificates
-from app.domain.guarantee import Certificates, spent_delta, threshold_grid
-from app.domain.simulation import ITEMS, SETTINGS, Log, World, log_world, synthetic_world
+from app.domain.simulation import (
+    ITEMS,
+    RETRAINED_AT,
+    SETTINGS,
+    Log,
+    World,
+    log_world,
+    synthetic_world,
+)
 from app.domain.trials import Method, Outcome, run
 
 CHUNK = 100
@@ -47,14 +54,18 @@ def read_log(path: Path) -> Log:
     return Log(path.stem, np.array(scores), np.array(wrong, bool))
 
 
-def worlds(setting: str, *, runs: int, seed: int, items: int) -> Iterator[World]:
+def worlds(
+    setting: str, *, runs: int, seed: int, items: int, retrained_at: Sequence[int]
+) -> Iterator[World]:
     """The runs of a setting in chunks that fit in memory, each from a seed of its own."""
     log = None if setting in SETTINGS else read_log(Path(setting))
     for chunk in range(0, runs, CHUNK):
         rng = np.random.default_rng([seed, chunk])
         size = min(CHUNK, runs - chunk)
         if log is None:
-            yield synthetic_world(SETTINGS[setting], runs=size, rng=rng, items=items)
+            yield synthetic_world(
+                SETTINGS[setting], runs=size, rng=rng, items=items, retrained_at=retrained_at
+            )
         else:
             yield log_world(log, runs=size, rng=rng)
 
@@ -69,12 +80,13 @@ def measure(
     seed: int = 0,
     items: int = ITEMS,
     audits: int = 1_000,
+    retrained_at: Sequence[int] = RETRAINED_AT,
 ) -> list[dict[str, Any]]:
     """One row for each target and method; every method sees the same worlds."""
     cases = [(target, method) for target in targets for method in methods]
     outcomes: dict[tuple[float, Method], list[Outcome]] = {case: [] for case in cases}
     oracles: dict[float, float] = {}
-    for world in worlds(setting, runs=runs, seed=seed, items=items):
+    for world in worlds(setting, runs=runs, seed=seed, items=items, retrained_at=retrained_at):
         for target, method in cases:
             alpha = round(1 - target, 12)
             oracles[target] = world.oracle(alpha)
@@ -109,39 +121,6 @@ def _mean(parts: list[Any]) -> float:
     return round(float(np.concatenate(parts).mean()), 4)
 
 
-def refit(audits: int = 100_000, repeats: int = 200) -> dict[str, dict[str, float | str]]:
-    """Time of one more audit after many, grid of 100; the limit is one addition over the grid."""
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=audits)
-    wrong = rng.random(audits) < 0.02
-    grid = threshold_grid(rng.normal(size=10_000))
-    delta = spent_delta(0.1, 1)
-    uniform = Certificates.start(grid, alpha=0.01, delta=delta).add_all(scores, wrong)
-    betting = BettingCertificates.start(grid, accepted=1.0, alpha=0.01, delta=delta)
-    betting = betting.add(EVERYTHING, received=audits, drawn=audits, wrong=scores[wrong])
-    counters = np.zeros(grid.size)
-
-    def milliseconds(act: Callable[[], object]) -> float:
-        begin = time.perf_counter()
-        for _ in range(repeats):
-            act()
-        return (time.perf_counter() - begin) / repeats * 1_000
-
-    value = max(
-        milliseconds(lambda: uniform.add(0.5, wrong=True).threshold),
-        milliseconds(lambda: betting.add(EVERYTHING, received=1, drawn=1, wrong=[0.5]).next_plan()),
-    )
-    limit = milliseconds(lambda: counters + (grid <= 0.5))
-    return {
-        "guarantee_refit": {
-            "value": round(value, 4),
-            "unit": "ms",
-            "limit": round(limit, 4),
-            "ratio": round(value / limit, 1),
-        }
-    }
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows for people."""
     heads = ("certified", "of oracle", "oracle", "at end", "caught")
@@ -170,13 +149,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--method", action="append", choices=[each.value for each in Method])
     parser.add_argument("--audits", type=int, default=1_000)
     parser.add_argument("--items", type=int, default=ITEMS, help="of a synthetic run")
+    parser.add_argument("--one-scorer", action="store_true", help="never retrain")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--refit", action="store_true", help="only time one more audit")
     options = parser.parse_args(arguments)
-    if options.refit:
-        print(json.dumps(refit()))
-        return
     rows: list[dict[str, Any]] = []
     for setting in options.setting or sorted(SETTINGS):
         if setting not in SETTINGS and not Path(setting).is_file():
@@ -190,6 +166,7 @@ def main(arguments: list[str]) -> None:
             seed=options.seed,
             items=options.items,
             audits=options.audits,
+            retrained_at=() if options.one_scorer else RETRAINED_AT,
         )
     print(json.dumps(rows, indent=2) if options.json else table(rows))
 

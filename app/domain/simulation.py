@@ -108,6 +108,7 @@ def _truth(scores: Floats, weights: Floats, wrong: Floats) -> tuple[Floats, Floa
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.append(ranked[1:] != ranked[:-1], True)  # ties are accepted together
+    last &= ranked > -np.inf  # an unknown confidence is never accepted
     return ranked[last], np.cumsum(weights[order])[last], np.cumsum(wrong[order])[last]
 
 
@@ -139,9 +140,14 @@ def _reference() -> tuple[Floats, Floats]:
 
 
 def synthetic_world(
-    setting: Setting, *, runs: int, rng: np.random.Generator, items: int = ITEMS
+    setting: Setting,
+    *,
+    runs: int,
+    rng: np.random.Generator,
+    items: int = ITEMS,
+    retrained_at: Sequence[int] = RETRAINED_AT,
 ) -> World:
-    """Runs of a setting, with a scorer retrained on the train face at `RETRAINED_AT`.
+    """Runs of a setting, with a scorer retrained on the train face after so many items.
 
     A second feature, lower by `SECOND_FEATURE_SHIFT` deviations where the label is wrong, becomes
     useful once a stacker has seen verdicts. Under a trend nothing is retrained: the trend is the
@@ -176,7 +182,7 @@ def synthetic_world(
         )
         versions += [
             _retrained(born, (score, second), wrong, trial, population)
-            for born in RETRAINED_AT
+            for born in retrained_at
             if born < items
         ]
     return World(wrong, coin, trial, versions, None, (curves[0][1], curves[0][2]))
