@@ -303,7 +303,7 @@ class TestWholeVocabularyListed:
         )
         assert score.ambiguous == pytest.approx(float(truth.ambiguous), rel=1e-9)
         assert score.off_label == pytest.approx(float(truth.off_label), rel=1e-9)
-        assert score.unseen <= 1e-12
+        assert 0.0 <= score.unseen <= 1e-12
         own, seen = truth.masses[score.label], sum(truth.masses.values()) + truth.ambiguous
         if seen > own:
             assert score.p_norm == pytest.approx(float(own / seen), rel=1e-9)
