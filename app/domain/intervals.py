@@ -8,6 +8,7 @@ default. All functions are pure.
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,7 @@ class Estimate:
             raise ValueError(f"estimate {self.value} outside its interval {self.low}..{self.high}")
 
 
+@lru_cache(maxsize=16)
 def z_value(level: float = LEVEL) -> float:
     """Standard normal quantile that leaves (1 - level)/2 in each tail.
 
@@ -115,8 +117,13 @@ def wilson_bounds(share: float, n: float, *, level: float = LEVEL) -> tuple[floa
     """
     if not (0 <= share <= 1 and n >= 0):
         raise ValueError("a share lies in [0, 1] and its trials are not negative")
-    low, high = wilson_curve(np.array([share]), np.array([float(n)]), level=level)
-    return float(low[0]), float(high[0])
+    if n == 0:
+        return PROPORTION
+    # not `wilson_curve` of one: a report on 77 labels asks 231 times, 15 ms more by numpy
+    z2 = z_value(level) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n) / (1 + z2 / n)
+    return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
 
 
 def wilson_curve(

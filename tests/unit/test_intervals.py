@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from app.domain.intervals import (
     normal_bounds,
     wilson,
     wilson_bounds,
+    wilson_curve,
     z_value,
 )
 
@@ -41,6 +43,15 @@ class TestWilson:
         assert ours.low == pytest.approx(theirs.low, abs=1e-12)
         assert ours.high == pytest.approx(theirs.high, abs=1e-12)
         assert ours.value == successes / n
+
+    @some_examples
+    @given(st.lists(counts(), min_size=1, max_size=20))
+    def test_many_at_once_are_the_same_as_one_by_one(self, cases: list[tuple[int, int]]) -> None:
+        n = np.array([float(n) for _, n in cases])
+        shares = np.array([successes for successes, _ in cases]) / n
+        low, high = wilson_curve(shares, n)
+        ours = [wilson_bounds(share, trials) for share, trials in zip(shares, n, strict=True)]
+        assert np.column_stack([low, high]) == pytest.approx(np.array(ours))
 
     def test_nothing_observed_says_nothing(self) -> None:
         empty = wilson(0, 0, population=EVERYONE)
