@@ -49,6 +49,9 @@ types: setup
 imports: setup
 	@$(BIN)/lint-imports --no-cache
 
+bench: setup ## every goal beside its limit; ONLY="review_cycle label_calls" for some
+	@$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY))
+
 lock: setup ## resolve the dependencies anew into the two requirements files
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --all-extras --group build --no-annotate --no-header pyproject.toml -o requirements.txt
