@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from app.domain.betting import EVERYTHING, BettingCertificates
+from app.domain.audits import EVERYTHING
+from app.domain.betting import BettingCertificates
 from app.domain.guarantee import Bools, Floats, accepted_share, spent_delta, threshold_grid
 from app.domain.stacker import Evidence, Stacker, hashed_tfidf
 

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import gammainc, gammaln, pdtrc
 
+from app.domain.audits import EVERYTHING, AuditPlan, audit_rate
 from app.domain.guarantee import Floats, Ints, Missing, Walk, observed_alpha
 
 
@@ -58,40 +59,8 @@ def exposure_needed(errors: int, delta: float) -> float:
     return float(brentq(lambda tau: float(log_e_exposure(errors, tau)) - need, low, high))
 
 
-def audit_rate(audits: int, *, certified: bool) -> float:
-    """Audits as a share of the items received.
-
-    Everything while nothing is certified (people see it anyway), then 10% to 1,000 audits, 5% to
-    3,000, then 2%. `audits` are those counted since the certificates' window began.
-    """
-    if not certified:
-        return 1.0
-    if audits < 1_000:
-        return 0.10
-    return 0.05 if audits < 3_000 else 0.02
-
-
 REFUTED = 0.5
 """Below this probability of so many errors at a rate of alpha, a threshold is not audited."""
-
-
-@dataclass(frozen=True)
-class AuditPlan:
-    """Which items are drawn for audit: those at or above `floor`, with `probability`.
-
-    A plan must be fixed before an item it applies to is seen, from counted trials only. The coin is
-    drawn at ingest, uniform on [0, 1) and stored, so the draw can be checked for ever.
-    """
-
-    floor: float
-    probability: float
-
-    def draws(self, score: float, coin: float) -> bool:
-        """Whether an item with this score (-inf if unknown) and coin is audited."""
-        return score >= self.floor and coin < self.probability
-
-
-EVERYTHING = AuditPlan(-math.inf, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,7 +137,7 @@ class _Project:
         self.extra = np.zeros(self.runs, np.int64)
 
     def rates(self, audits: Ints, begin: int) -> Floats:
-        """Audits as a share of items; the vector form of `betting.audit_rate`."""
+        """Audits as a share of items; the vector form of `audits.audit_rate`."""
         if self.world.audited_first is not None:
             return np.full(self.runs, float(begin < self.world.audited_first))
         later = np.select([audits < 1_000, audits < 3_000], [0.10, 0.05], 0.02)

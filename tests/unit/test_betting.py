@@ -6,14 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from app.domain.betting import (
-    EVERYTHING,
-    AuditPlan,
-    BettingCertificates,
-    audit_rate,
-    exposure_needed,
-    log_e_exposure,
-)
+from app.domain.audits import EVERYTHING, AuditPlan, audit_rate
+from app.domain.betting import BettingCertificates, exposure_needed, log_e_exposure
 from app.domain.guarantee import spent_delta
 
 GRID = np.array([0.9, 0.8, 0.5, 0.2])

@@ -6,18 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from app.domain.audits import Audit, Verdict, counted_audits
 from app.domain.guarantee import (
     AlreadyLookedError,
-    Audit,
     Certificates,
     Mode,
     OneLook,
-    Verdict,
     accepted_error_bound,
     accepted_share,
     audits_needed,
     clopper_pearson_upper,
-    counted_audits,
     delivered_so_far_bound,
     log_e_value,
     observed_alpha,
@@ -320,18 +318,19 @@ class TestBoundsForWords:
 class TestOneLook:
     def test_is_tighter_than_the_e_process(self) -> None:
         scores, wrong = np.full(62, 0.95), np.zeros(62, bool)
-        assert OneLook(GRID, 0.05, DELTA_1).certify(scores, wrong) == 0.2
+        assert OneLook(GRID, 0.05, DELTA_1).certify(scores, wrong).threshold == 0.2
         assert start().add_all(scores, wrong).threshold is None
 
-    def test_refuses_a_second_look(self) -> None:
+    def test_stops_at_the_first_failure(self) -> None:
         look = OneLook(GRID, 0.05, DELTA_1)
-        assert look.certify([0.1] * 10, [False] * 10) is None
+        assert look.certify([0.6] * 3 + [0.1] * 90, [True] * 3 + [False] * 90).threshold == 0.8
+
+    def test_refuses_a_second_look(self) -> None:
+        look = OneLook(GRID, 0.05, DELTA_1).certify([0.1] * 10, [False] * 10)
+        assert look.looked
+        assert look.threshold is None
         with pytest.raises(AlreadyLookedError):
             look.certify([0.1] * 1_000, [False] * 1_000)
-
-    def test_remembers_across_processes(self) -> None:
-        with pytest.raises(AlreadyLookedError):
-            OneLook(GRID, 0.05, DELTA_1, looked=True).certify([0.1], [False])
 
     def test_limit_is_clopper_and_pearsons(self) -> None:
         for k, n in [(0, 50), (3, 200), (9, 10), (10, 10)]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.domain.betting import EVERYTHING, BettingCertificates
+from app.domain.audits import EVERYTHING
+from app.domain.betting import BettingCertificates
 from app.domain.guarantee import (
     Certificates,
     clopper_pearson_upper,
