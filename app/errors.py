@@ -78,6 +78,13 @@ class InvalidError(ProblemError):
 
     status, title, default_code = 422, "Invalid request", "invalid"
 
+    @classmethod
+    def about(cls, errors: Sequence[FieldError]) -> InvalidError:
+        """An error about these fields, at least one, whose detail names the first."""
+        first, more = errors[0], len(errors) - 1
+        detail = f"{first.pointer.lstrip('/') or first.where}: {first.detail}"
+        return cls(f"{detail} (and {more} more)" if more else detail, errors=errors)
+
 
 class UnavailableError(ProblemError):
     """Something this service stands on is away; try again."""
@@ -87,6 +94,4 @@ class UnavailableError(ProblemError):
 
 def invalid_field(pointer: str, detail: str, *, where: str = "body") -> InvalidError:
     """An InvalidError about one field."""
-    return InvalidError(
-        f"{pointer.lstrip('/') or where}: {detail}", errors=[FieldError(pointer, detail, where)]
-    )
+    return InvalidError.about([FieldError(pointer, detail, where)])

@@ -16,11 +16,13 @@ import app.labeling.routes
 import app.projects.routes
 import app.reports.routes
 import app.review.routes
+from app.access.secured import REVIEWER_HEADER
 from app.infra.db import is_unavailable
 from app.infra.logging import configure_logging
 from app.services import Services, build_services
 from app.settings import Settings, load_settings
-from app.web import problems
+from app.web import openapi, problems
+from app.web.body_limit import BodyLimitMiddleware
 from app.web.request_id import RequestIdMiddleware
 
 _DESCRIPTION = """\
@@ -54,18 +56,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=version("secondlook"),
         description=_DESCRIPTION,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
+        # a redirect would be built from the caller's Host header
+        redirect_slashes=False,
         # their pages load scripts from elsewhere; the document itself is at /openapi.json
         docs_url=None,
         redoc_url=None,
     )
     api.state.services = services
     problems.install(api)
+    api.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
     api.add_middleware(RequestIdMiddleware)
     for feature in _FEATURES:
         api.include_router(feature.router)
     _add_health(api, services)
-    _describe_security(api)
+    openapi.install(api, reviewer_header=REVIEWER_HEADER)
     return api
 
 
@@ -101,16 +105,3 @@ async def _database_answers(services: Services) -> bool:
         if is_unavailable(error):
             return False
         raise
-
-
-def _describe_security(api: FastAPI) -> None:
-    make = api.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = make()
-        document.setdefault("components", {})["securitySchemes"] = {
-            "apiKey": {"type": "http", "scheme": "bearer", "description": "slk_…"}
-        }
-        return document
-
-    api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 from psycopg.rows import DictRow
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.access.keys import Scope
 from app.access.secured import CurrentCaller, needs, secured_router
-from app.errors import ConflictError, invalid_field
+from app.errors import ConflictError, InvalidError, invalid_field
 from app.infra.ids import Kind, to_wire
 from app.items.schemas import (
     BulkIn,
@@ -24,8 +24,9 @@ from app.items.schemas import (
     RowOut,
 )
 from app.items.service import ItemService, NewItem, RowResult, RowStatus
+from app.web.faults import field_errors
+from app.web.openapi import refuses
 from app.web.paging import Page, decode_cursor, make_page, path_id
-from app.web.problems import field_errors
 from app.web.wire import storable_json
 
 router = secured_router("items")
@@ -42,7 +43,10 @@ def _service(request: Request) -> ItemService:
     status_code=201,
     operation_id="create_item",
     openapi_extra=needs(Scope.INGEST),
-    responses={200: {"model": ItemOut, "description": "It was there already, the same."}},
+    responses={
+        200: {"model": ItemOut, "description": "It was there already, the same."},
+        **refuses(409),
+    },
 )
 async def create_item(
     request: Request, response: Response, project_id: str, body: ItemIn, caller: CurrentCaller
@@ -75,7 +79,7 @@ async def create_items(
         try:
             good.append((index, _new_item(_ROW.validate_python(raw))))
         except ValidationError as error:
-            rows[index] = _refused(index, error)
+            rows[index] = _refused(index, raw, error)
     results = await _service(request).ingest(
         path_id(Kind.PROJECT, project_id), [item for _, item in good], caller=caller
     )
@@ -128,20 +132,20 @@ def _uuid(value: uuid.UUID) -> uuid.UUID:
     return value
 
 
-def _refused(index: int, error: ValidationError) -> RowOut:
-    found = field_errors(
-        [dict(problem) for problem in error.errors(include_input=False, include_url=False)],
-        where=f"/items/{index}",
+def _refused(index: int, raw: Any, error: ValidationError) -> RowOut:
+    refusal = InvalidError.about(
+        field_errors(
+            error.errors(include_input=False, include_url=False),
+            body=raw,
+            where="body",
+            under=f"/items/{index}",
+        )
     )
-    errors = [
-        {"pointer": f"{fault.where}{fault.pointer}", "detail": fault.detail} for fault in found
-    ]
-    first = errors[0]
-    detail = f"{first['pointer']}: {first['detail']}"
+    errors = [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.errors]
     return RowOut(
         index=index,
         status="invalid",
-        error=RowError(code="invalid", detail=detail, errors=errors),
+        error=RowError(code=refusal.code, detail=refusal.detail, errors=errors),
     )
 
 

@@ -26,6 +26,7 @@ from app.review.schemas import (
     SubmitIn,
 )
 from app.review.service import HandBack, ReviewService, Verdict
+from app.web.openapi import refuses
 from app.web.paging import path_id
 
 router = secured_router("review")
@@ -41,7 +42,10 @@ def _service(request: Request) -> ReviewService:
     operation_id="peek_queue",
     openapi_extra=needs(Scope.REVIEWER),
     response_model=QueueOut,
-    responses={304: {"description": "Nothing has changed since the ETag you named."}},
+    responses={
+        200: {"headers": {"ETag": {"schema": {"type": "string"}}}},
+        304: {"description": "Nothing has changed since the ETag you named."},
+    },
 )
 async def peek_queue(
     request: Request,
@@ -112,6 +116,7 @@ async def get_assignment(
     "/assignments/{assignment_id}/renew",
     operation_id="renew_assignment",
     openapi_extra=needs(Scope.REVIEWER),
+    responses=refuses(409, 410),
 )
 async def renew_assignment(
     request: Request, assignment_id: str, body: LeaseIn, caller: CurrentCaller
@@ -128,6 +133,7 @@ async def renew_assignment(
     status_code=204,
     operation_id="release_assignment",
     openapi_extra=needs(Scope.REVIEWER),
+    responses=refuses(409, 410),
 )
 async def release_assignment(
     request: Request, assignment_id: str, body: LeaseIn, caller: CurrentCaller
@@ -146,6 +152,7 @@ async def release_assignment(
     status_code=204,
     operation_id="skip_assignment",
     openapi_extra=needs(Scope.REVIEWER),
+    responses=refuses(409, 410),
 )
 async def skip_assignment(
     request: Request, assignment_id: str, body: LeaseIn, caller: CurrentCaller
@@ -163,6 +170,7 @@ async def skip_assignment(
     "/assignments/{assignment_id}/submit",
     operation_id="submit_review",
     openapi_extra=needs(Scope.REVIEWER),
+    responses=refuses(409, 410),
 )
 async def submit_review(
     request: Request, assignment_id: str, body: SubmitIn, caller: CurrentCaller

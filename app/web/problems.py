@@ -7,43 +7,45 @@ import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from psycopg_pool import PoolTimeout
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as OrmPoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.errors import FieldError, ProblemError
+from app.errors import FieldError, InvalidError, ProblemError
 from app.infra.db import is_unavailable
 from app.infra.logging import current_request_id
+from app.web.faults import field_errors
+from app.web.request_id import HEADER
 
 MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:secondlook:problem:"
 _log = logging.getLogger(__name__)
 
-
-def problem_document(
-    *, status: int, title: str, detail: str, code: str, errors: Sequence[FieldError] = ()
-) -> dict[str, Any]:
-    """The body of an error; `errors` only where fields are to blame."""
-    document: dict[str, Any] = {
-        "type": f"urn:secondlook:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "request_id": current_request_id(),
-    }
-    if errors:
-        document["errors"] = [
-            {"in": error.where, "pointer": error.pointer, "detail": error.detail}
-            for error in errors
-        ]
-    return document
+# What the framework refuses by itself, in words that stay the same whatever its version says.
+FRAMEWORK = {
+    400: ("Bad request", "bad_request", "the body can't be read"),
+    404: ("Not found", "not_found", "there is nothing at this path"),
+    405: ("Method not allowed", "method_not_allowed", "this path does not answer this method"),
+    413: ("Content too large", "content_too_large", "the body is larger than is accepted here"),
+    415: (
+        "Unsupported media type",
+        "unsupported_media_type",
+        "send the body as Content-Type: application/json",
+    ),
+}
+_UNREADABLE: dict[type[BaseException], str] = {
+    RecursionError: "the body is nested too deep",
+    UnicodeDecodeError: "the body is not UTF-8",
+}
 
 
-def _respond(
+def respond(
     request: Request,
     *,
     status: int,
@@ -53,50 +55,31 @@ def _respond(
     errors: Sequence[FieldError] = (),
     headers: dict[str, str] | None = None,
 ) -> Response:
-    document = problem_document(status=status, title=title, detail=detail, code=code, errors=errors)
-    document["instance"] = request.url.path
-    # ASCII: a lone surrogate from a key of the request must not break the answer that names it
-    body = json.dumps(document, ensure_ascii=True).encode("ascii")
-    return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
-
-
-def pointer(location: Sequence[str | int]) -> str:
-    """A JSON pointer (RFC 6901) from the path of a validation error."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
-
-
-def field_errors(
-    problems: Sequence[dict[str, Any]], *, where: str | None = None
-) -> list[FieldError]:
-    """Validation errors of pydantic as field errors.
-
-    Args:
-        problems: as `ValidationError.errors()` gives them.
-        where: the part of the request, or None where each location begins with it.
-    """
-    found = []
-    for problem in problems:
-        location = list(problem["loc"])
-        place = where
-        if place is None:
-            place = str(location.pop(0)) if location else "body"
-        if problem["type"] == "json_invalid":
-            reason = problem.get("ctx", {}).get("error", "not JSON")
-            found.append(FieldError("", f"not JSON: {reason} at character {location[-1]}", place))
-            continue
-        # tags of unions are our own words, not fields of the caller
-        location = [part for part in location if not str(part).startswith("function-")]
-        found.append(FieldError(pointer(location), _sentence(problem), place))
-    return found
-
-
-def _sentence(problem: dict[str, Any]) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "unknown field"
-    if problem["type"] == "missing":
-        return "required"
-    message = str(problem["msg"])
-    return message.removeprefix("Value error, ").removeprefix("Input ")
+    """An error as its answer; `errors` only where fields are to blame."""
+    request_id = current_request_id()
+    document: dict[str, Any] = {
+        "type": f"{TYPE_PREFIX}{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        # not request.url, which a Host header of the caller's making goes into
+        "instance": quote(request.scope["path"]),
+        "code": code,
+        "request_id": request_id,
+    }
+    if errors:
+        document["errors"] = [
+            {"in": error.where, "pointer": error.pointer, "detail": error.detail}
+            for error in errors
+        ]
+    # named here too: what ends in a crash is answered outside all middleware
+    named = {} if request_id is None else {HEADER: request_id}
+    return Response(
+        json.dumps(document),
+        status_code=status,
+        headers={**(headers or {}), **named},
+        media_type=MEDIA_TYPE,
+    )
 
 
 def _on_problem(request: Request, error: Exception) -> Response:
@@ -106,7 +89,7 @@ def _on_problem(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="secondlook"'
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
-    return _respond(
+    return respond(
         request,
         status=error.status,
         title=error.title,
@@ -119,38 +102,41 @@ def _on_problem(request: Request, error: Exception) -> Response:
 
 def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = field_errors(error.errors())
-    first = errors[0]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    name = first.pointer.lstrip("/") or first.where
-    status = 400 if first.pointer == "" and first.detail.startswith("not JSON") else 422
-    return _respond(
-        request,
-        status=status,
-        title="Bad request" if status == 400 else "Invalid request",
-        detail=f"{name}: {first.detail}{more}",
-        code="bad_request" if status == 400 else "invalid",
-        errors=errors,
-    )
+    problems = error.errors()
+    if problems[0]["type"] == "json_invalid":
+        where = f"character {problems[0]['loc'][-1]}"
+        return respond(
+            request,
+            status=400,
+            title="Bad request",
+            detail=f"the body is not JSON: {problems[0]['ctx']['error']} at {where}",
+            code="bad_request",
+        )
+    if isinstance(error.body, bytes):
+        return _on_http(request, HTTPException(415))
+    return _on_problem(request, InvalidError.about(field_errors(problems, body=error.body)))
 
 
 def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    title = HTTPStatus(error.status_code).phrase
-    return _respond(
+    phrase = HTTPStatus(error.status_code).phrase
+    title, code, detail = FRAMEWORK.get(
+        error.status_code, (phrase, phrase.lower().replace(" ", "_"), phrase)
+    )
+    return respond(
         request,
         status=error.status_code,
         title=title,
-        detail=str(error.detail),
-        code=title.lower().replace(" ", "_"),
+        detail=_UNREADABLE.get(type(error.__cause__), detail),
+        code=code,
         headers=dict(error.headers) if error.headers else None,
     )
 
 
 def _on_database(request: Request, error: Exception) -> Response:
-    if is_unavailable(error):
+    if isinstance(error, OrmPoolTimeout) or is_unavailable(error):
         _log.warning("the database is away: %s", type(error).__name__)
-        return _respond(
+        return respond(
             request,
             status=503,
             title="Unavailable",
@@ -164,7 +150,7 @@ def _on_database(request: Request, error: Exception) -> Response:
 
 def _on_crash(request: Request, error: Exception) -> Response:
     _log.error("unhandled error", exc_info=error)
-    return _respond(
+    return respond(
         request,
         status=500,
         title="Internal error",
@@ -178,6 +164,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    for kind in (psycopg.Error, DBAPIError, PoolTimeout):
+    for kind in (psycopg.Error, DBAPIError, PoolTimeout, OrmPoolTimeout):
         app.add_exception_handler(kind, _on_database)
     app.add_exception_handler(Exception, _on_crash)
