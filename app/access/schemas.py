@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from app.web.wire import Answer, Name, Wire, WireId
+from app.web.wire import Answer, Moment, Name, Wire, WireId
 
 ScopeName = Literal["admin", "ingest", "reviewer", "read"]
 
@@ -23,7 +23,7 @@ class KeyIn(Wire):
     may_name_reviewer: bool = Field(
         False, description="whether it may act for others by Secondlook-Reviewer"
     )
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    expires_at: Moment | None = None
 
 
 class KeyOut(Answer):

@@ -10,12 +10,17 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIRouter
+from pydantic import BaseModel
 
 from app.access.keys import Caller, Scope
 from app.access.service import AccessService
+from app.errors import FieldError, InvalidError, invalid_field
+from app.web.faults import MAX_FAULTS, pointer
 
 _SCOPE = "x-required-scope"
+REVIEWER_HEADER = "Secondlook-Reviewer"
 
 
 def needs(scope: Scope) -> dict[str, Any]:
@@ -39,18 +44,44 @@ class SecuredRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
-        scope = self.required_scope
+        scope, known = self.required_scope, _query_names(self.dependant)
 
         async def authenticated(request: Request) -> Response:
             access: AccessService = request.app.state.services.access
             request.state.caller = await access.authenticate(
-                request.headers.get("authorization"),
-                scope=scope,
-                reviewer=request.headers.get("secondlook-reviewer"),
+                request.headers.get("authorization"), scope=scope, reviewer=_reviewer(request)
             )
+            if unknown := request.query_params.keys() - known:
+                names = [pointer([name]).removeprefix("/") for name in sorted(unknown)]
+                raise InvalidError.about(
+                    [FieldError(name, "unknown parameter", "query") for name in names[:MAX_FAULTS]]
+                )
             return await answer(request)
 
         return authenticated
+
+
+def _query_names(dependant: Dependant) -> frozenset[str]:
+    """The query parameters that a route knows: a misspelt filter must not list everything."""
+    names: set[str] = set()
+    for field in dependant.query_params:
+        kind = field.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names |= kind.model_fields.keys()
+        else:
+            names.add(field.alias)
+    return frozenset(names)
+
+
+def _reviewer(request: Request) -> str | None:
+    """Whom the caller names. The server reads headers as Latin-1; names are sent in UTF-8."""
+    named = request.headers.get(REVIEWER_HEADER)
+    if named is None:
+        return None
+    try:
+        return named.encode("latin-1").decode()
+    except UnicodeDecodeError as error:
+        raise invalid_field(REVIEWER_HEADER, "must be UTF-8", where="header") from error
 
 
 def secured_router(tag: str) -> APIRouter:

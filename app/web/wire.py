@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
 from pydantic_core import PydanticCustomError
 
 MAX_ID_LENGTH = 100
 _MAX_DEPTH = 50
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
 
 
 class Wire(BaseModel):
@@ -80,8 +90,24 @@ def _find_fault(value: Any, path: str, depth: int) -> str | None:
     return next(faults, None) or next((fault for fault in below if fault), None)
 
 
+def _written_out(value: Any) -> Any:
+    if not (isinstance(value, str) and _MOMENT.match(value)):
+        raise PydanticCustomError("moment", "must be a time like 2030-01-31T12:00:00Z")
+    return value
+
+
+def _in_range(value: datetime) -> datetime:
+    # PostgreSQL keeps more years than Python can read back
+    if not 1970 <= value.year <= 9998:
+        raise PydanticCustomError("moment", "must be between the years 1970 and 9998")
+    return value
+
+
 Text = Annotated[str, AfterValidator(storable)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
 WireId = Annotated[str, Field(max_length=MAX_ID_LENGTH)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
+Moment = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_written_out), AfterValidator(_in_range)
+]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]
