@@ -7,6 +7,7 @@ from fastapi import Query, Request
 from app.access.keys import Scope
 from app.access.secured import CurrentCaller, needs, secured_router
 from app.access.service import require_unbound
+from app.domain.labels import Label
 from app.domain.routing import policy_from_json
 from app.infra.ids import Kind, to_wire
 from app.projects.models import Policy
@@ -45,9 +46,7 @@ async def create_project(request: Request, body: ProjectIn, caller: CurrentCalle
     view = await _service(request).create(
         name=body.name,
         labels=[
-            {"name": label.name, "description": label.description}
-            if isinstance(label, LabelIn)
-            else {"name": label}
+            Label(label.name, label.description) if isinstance(label, LabelIn) else label
             for label in body.label_schema.labels
         ],
         labeler=NewLabeler(

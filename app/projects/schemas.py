@@ -5,23 +5,38 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, HttpUrl
+from pydantic import Discriminator, Field, Tag
 
+from app.domain.labels import MAX_DESCRIPTION, MAX_LABELS, MAX_NAME
 from app.web.wire import Answer, Name, Text, Wire
+
+LabelName = Annotated[Text, Field(max_length=MAX_NAME)]
 
 
 class LabelIn(Wire):
     """A label; the description is shown to the model and to people."""
 
-    name: Annotated[Text, Field(max_length=200)]
-    description: Annotated[Text, Field(max_length=1000)] = ""
+    name: LabelName
+    description: Annotated[Text, Field(max_length=MAX_DESCRIPTION)] = ""
+
+
+def _form(value: object) -> str:
+    return "name" if isinstance(value, str) else "label"
 
 
 class SingleChoiceIn(Wire):
     """Exactly one of a closed set of labels."""
 
     kind: Literal["single_choice"]
-    labels: Annotated[list[LabelIn | Annotated[Text, Field(max_length=200)]], Field(max_length=500)]
+    labels: Annotated[
+        list[
+            Annotated[
+                Annotated[LabelIn, Tag("label")] | Annotated[LabelName, Tag("name")],
+                Discriminator(_form),
+            ]
+        ],
+        Field(max_length=MAX_LABELS, description="names, or names with descriptions"),
+    ]
 
 
 class LabelerIn(Wire):
@@ -88,7 +103,7 @@ class LabelerOut(Answer):
     id: str
     revision: int
     model: str
-    base_url: HttpUrl | str | None
+    base_url: str | None
     instructions: str
     prompt_version: str
     prompt_hash: str

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.keys import Caller
 from app.domain import prompting
 from app.domain.coin import CoinProbabilities
-from app.domain.labels import LabelSet, LabelSetError
+from app.domain.labels import Label, LabelSet, LabelSetError
 from app.domain.routing import Policy as RoutingPolicy
 from app.domain.routing import policy_to_json
 from app.errors import FieldError, InvalidError, NotFoundError, invalid_field
@@ -63,13 +63,13 @@ class ProjectService:
         self,
         *,
         name: str,
-        labels: Sequence[dict[str, str]],
+        labels: Sequence[Label | str],
         labeler: NewLabeler,
         policy: RoutingPolicy,
         review_lease_seconds: int,
         audit_probability: float,
     ) -> ProjectView:
-        """A project with version 1 of everything.
+        """A project with version 1 of everything; a plain string is a label without description.
 
         Raises:
             InvalidError: a label set that can't be used, an unusable base URL, no model.
@@ -246,19 +246,27 @@ async def _views(session: AsyncSession, *conditions: Any, limit: int) -> list[Pr
         .order_by(Project.id)
         .limit(limit)
     )
-    return [ProjectView(*row) for row in rows.tuples()]
+    return [ProjectView(*row) for row in rows]
 
 
-def _label_set(labels: Sequence[dict[str, str]]) -> LabelSet:
+def _label_set(labels: Sequence[Label | str]) -> LabelSet:
     try:
-        return LabelSet.from_dicts(labels)
+        return LabelSet.of(labels)
     except LabelSetError as error:
-        errors = [
-            FieldError(f"/label_schema/labels{problem.pointer}", problem.detail)
-            for problem in error.problems
-        ]
-        first = errors[0]
-        raise InvalidError(f"{first.pointer}: {first.detail}", errors=errors) from error
+        raise InvalidError.about(
+            [
+                FieldError(_label_pointer(problem.pointer, labels), problem.detail)
+                for problem in error.problems
+            ]
+        ) from error
+
+
+def _label_pointer(pointer: str, labels: Sequence[Label | str]) -> str:
+    """The place in the request: a label that was given as a string has no field `name`."""
+    index, _, field = pointer.removeprefix("/").partition("/")
+    if field and isinstance(labels[int(index)], str):
+        pointer = f"/{index}"
+    return f"/label_schema/labels{pointer}"
 
 
 def _check_base_url(base_url: str | None) -> None:
@@ -271,7 +279,8 @@ def _check_base_url(base_url: str | None) -> None:
         _ = parts.port
     except ValueError:
         usable = False
-    if not usable or not base_url.isprintable() or parts.username or parts.query or parts.fragment:
+    # a user or a password would be shown to everybody who reads the project
+    if not usable or not base_url.isprintable() or set(base_url) & set(" \\@?#"):
         raise invalid_field(
             "/labeler/base_url",
             "must be an http or https URL without user, query or fragment",
