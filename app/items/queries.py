@@ -7,7 +7,9 @@ SELECT audit_probability, train_probability FROM projects WHERE id = %(project_i
 """
 
 # One statement and one round trip for up to 1,000 rows: the items, their payloads, the counter.
-# A row whose external id exists already is left alone and does not come back.
+# A row whose external id exists already is left alone and does not come back. In the order of
+# external ids, so that two calls that bring the same ones wait for each other and never deadlock;
+# of equal ones the first of the call.
 INSERT = """
 WITH input AS (
     SELECT * FROM unnest(
@@ -20,6 +22,7 @@ WITH input AS (
     SELECT id, %(project_id)s, external_id, rank, coin,
            %(audit_probability)s, %(train_probability)s
     FROM input
+    ORDER BY external_id, id
     ON CONFLICT (project_id, external_id) DO NOTHING
     RETURNING id
 ), payloads AS (

@@ -78,6 +78,7 @@ class ItemService:
         """
         require_visible(project_id, caller)
         if not items:
+            await self._require_project(project_id)
             return []
         drafts = [(new_id(), item, item.digest()) for item in items]
         try:
@@ -194,6 +195,9 @@ def _result(
     if item_id in created:
         return RowResult(RowStatus.CREATED, item_id)
     assert item.external_id is not None
-    met = known[item.external_id]
+    met = known.get(item.external_id)
+    if met is None:
+        # it was there a moment ago: the project is being deleted
+        raise NotFoundError("no such project")
     same = met["digest"] == digest
     return RowResult(RowStatus.EXISTING if same else RowStatus.CONFLICT, met["id"])
