@@ -12,7 +12,8 @@ SELECT
      WHERE project_id = %(project_id)s AND state = 'in_review' ORDER BY id LIMIT 1)
         AS oldest_in_review_seconds,
     (SELECT count(*) FROM assignments
-     WHERE project_id = %(project_id)s AND state = 'leased') AS leased,
+     WHERE project_id = %(project_id)s AND state = 'leased'
+       AND lease_expires_at > now()) AS leased,
     (SELECT count(*) FROM events
      WHERE project_id = %(project_id)s AND type = 'item.routed'
        AND id >= %(window_start)s) AS routed_in_window
