@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -44,14 +46,29 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine
         yield running
 
 
+NewDatabase = Callable[[], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def new_database(engines: EmbeddedEngines) -> NewDatabase:
+    """Makes fresh, migrated databases; each is there for the length of a `with` block."""
+
+    @contextmanager
+    def new() -> Iterator[str]:
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        with psycopg.connect(_named(engines.database_url, "postgres"), autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+            yield _named(engines.database_url, name)
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return new
+
+
 @pytest.fixture
-def make_database(engines: EmbeddedEngines) -> Iterator[str]:
+def make_database(new_database: NewDatabase) -> Iterator[str]:
     """The URL of a fresh, migrated database of the test's own."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(_named(engines.database_url, "postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-        yield _named(engines.database_url, name)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database() as url:
+        yield url
 
 
 @pytest.fixture
@@ -69,21 +86,34 @@ def model_server() -> Iterator[ModelServer]:
         yield server
 
 
-@pytest.fixture
-def settings(database_url: str, engines: EmbeddedEngines, model_server: ModelServer) -> Settings:
+@pytest.fixture(scope="session")
+def make_settings(engines: EmbeddedEngines) -> Callable[..., Settings]:
     """Settings as production has them, but quick: short leases, short delays."""
-    return Settings(
-        database_url=database_url,
-        redis_url=engines.redis_url,
-        openai_base_url=model_server.url,
-        openai_api_key="sk-test-canary",
-        model="scripted-test-model",
-        call_deadline_seconds=2.0,
-        label_lease_seconds=4.0,
-        retry_base_seconds=0.02,
-        sweep_seconds=0.2,
-        log_level="WARNING",
-    )
+
+    def make(*, database_url: str, openai_base_url: str, **others: Any) -> Settings:
+        quick: dict[str, Any] = {
+            "redis_url": engines.redis_url,
+            "openai_api_key": "sk-test-canary",
+            "model": "scripted-test-model",
+            "call_deadline_seconds": 2.0,
+            "label_lease_seconds": 4.0,
+            "retry_base_seconds": 0.02,
+            "sweep_seconds": 0.2,
+            "log_level": "WARNING",
+        }
+        return Settings(
+            database_url=database_url, openai_base_url=openai_base_url, **(quick | others)
+        )
+
+    return make
+
+
+@pytest.fixture
+def settings(
+    database_url: str, model_server: ModelServer, make_settings: Callable[..., Settings]
+) -> Settings:
+    """This test's settings."""
+    return make_settings(database_url=database_url, openai_base_url=model_server.url)
 
 
 @pytest.fixture
