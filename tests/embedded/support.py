@@ -77,7 +77,8 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def python(script: str, *arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-c", script, *arguments)
+    """A Python program of the standard library alone, which starts quickly."""
+    return (sys.executable, "-I", "-S", "-c", script, *arguments)
 
 
 def part(directory: Path, name: str, argv: tuple[str, ...], **more: Any) -> Part:

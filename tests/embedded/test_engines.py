@@ -176,9 +176,10 @@ class TestLife:
             with redis.Redis.from_url(engines.redis_url) as client:
                 assert client.ping()
 
-    def test_odd_characters_in_the_path_of_the_sockets(self, made: Path) -> None:
+    @pytest.mark.parametrize("odd", ['5% "ü" \'&?#', "a,b"])
+    def test_odd_characters_in_the_path_of_the_sockets(self, made: Path, odd: str) -> None:
         # short enough for the sockets to be in it, where the account is our own
-        path = Path("/tmp") / f'a,b 5% "ü" \'&?#{os.getpid()}'
+        path = Path("/tmp") / f"{odd}{os.getpid()}"
         try:
             subprocess.run(["cp", "-a", made, path], check=True)
             with EmbeddedEngines(path) as engines:

@@ -4,11 +4,12 @@ import json
 import os
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from app.infra.supervisor import PartFailedError, StartError, Supervisor
+from app.infra.supervisor import PartFailedError, RestartPolicy, StartError, Supervisor
 from tests.embedded.support import (
     OBEDIENT,
     PREFORK,
@@ -20,6 +21,11 @@ from tests.embedded.support import (
     python,
     running,
 )
+
+
+def _has(lines: list[str], line: str, times: int) -> bool:
+    return lines.count(line) == times
+
 
 CRASHING = "import sys; print('what went wrong'); sys.exit(7)"
 
@@ -119,6 +125,25 @@ class TestCrash:
             assert is_running(child)
             os.kill(parent, signal.SIGKILL)
             eventually(lambda: not is_running(child))
+
+    def test_health_begins_a_new_row_of_crashes(
+        self, tmp_path: Path, notes: Path, lines: list[str]
+    ) -> None:
+        policy = RestartPolicy(first_pause=0.01, give_up_after=2, settled_seconds=0.0)
+        with Supervisor(tmp_path / "data", announce=lines.append, restart=policy) as supervisor:
+            supervisor.start(part(tmp_path, "api", python(OBEDIENT, "api", str(notes))))
+            for times in (2, 3, 4):
+                pid = supervisor.pid("api")
+                assert pid is not None
+                eventually(lambda: supervisor._children["api"].crashes == 0)
+                os.kill(pid, signal.SIGKILL)
+                eventually(partial(_has, lines, "api is ready", times))
+
+    @pytest.mark.parametrize(
+        ("crashes", "seconds"), [(1, 0.2), (2, 0.4), (5, 3.2), (6, 5.0), (5000, 5.0)]
+    )
+    def test_each_pause_is_twice_the_last_up_to_a_limit(self, crashes: int, seconds: float) -> None:
+        assert RestartPolicy().pause(crashes) == pytest.approx(seconds)
 
     def test_one_that_keeps_crashing_ends_everything_with_its_last_lines(
         self, tmp_path: Path, notes: Path

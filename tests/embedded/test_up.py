@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -56,7 +57,8 @@ NO_ENGINES = {"DATABASE_URL": "postgresql://nowhere/x", "REDIS_URL": "redis://no
 def small_program(plan: ServicePlan) -> Program:
     """The shape of Secondlook, made of parts that start at once."""
     notes = str(plan.directory / "notes")
-    migrate = part(plan.directory, "migrate", python(MIGRATE), once=True, env=plan.env)
+    migration = (sys.executable, "-c", MIGRATE)
+    migrate = part(plan.directory, "migrate", migration, once=True, env=plan.env)
     ready = answers_http("127.0.0.1", plan.port, "/readyz")
     api = part(plan.directory, "api", python(API, str(plan.port)), ready=ready, stage=3)
     worker = part(plan.directory, "worker", python(PREFORK, "worker", notes), stage=2)

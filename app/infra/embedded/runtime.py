@@ -1,6 +1,7 @@
-"""Where the engines' sockets are: in the data directory if that is short enough, else below /tmp.
+"""Where the engines' sockets are: in the data directory if its path will do, else below /tmp.
 
-A Unix socket's path may have 107 bytes on Linux and 103 on macOS.
+A Unix socket's path may have 107 bytes on Linux and 103 on macOS, and libpq takes a comma in it for
+the end of one host and the beginning of another.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def _place(data_dir: Path, account: Account | None) -> Path:
     if account is None:  # another account may have no way into the data directory
         places.insert(0, data_dir / "run")
     for place in places:
-        if len(os.fsencode(place / "pg" / POSTGRES_SOCKET)) <= SOCKET_PATH_BYTES:
+        path = os.fsencode(place / "pg" / POSTGRES_SOCKET)
+        if len(path) <= SOCKET_PATH_BYTES and b"," not in path:
             return place
-    raise AssertionError("a path below /tmp is short enough")
+    raise AssertionError("a path below /tmp will do")

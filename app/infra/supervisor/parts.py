@@ -139,4 +139,5 @@ class RestartPolicy:
 
     def pause(self, crashes: int) -> float:
         """Seconds to wait after the given number of crashes in a row (1 or more)."""
-        return min(self.longest_pause, self.first_pause * 2.0 ** (crashes - 1))
+        doublings = min(crashes - 1, 64)  # what is tried for ever must not overflow
+        return min(self.longest_pause, self.first_pause * 2.0**doublings)
