@@ -17,6 +17,8 @@ from app.domain.intervals import (
     wilson_bounds,
 )
 
+_NO_ERROR = 1e-9  # below it a standard error is rounding
+
 
 class Weighting(StrEnum):
     """How much a disagreement counts in Cohen's kappa, by the distance d of the labels of k."""
@@ -71,9 +73,10 @@ def cohen_kappa(
     """Cohen's kappa of two raters, with its asymptotic interval.
 
     kappa = (p_o - p_e)/(1 - p_e); the standard error is that of Fleiss, Cohen and Everitt 1969 for
-    kappa other than 0, the interval value ± z·SE cut to [-1, 1]. Where all agree that error is 0,
-    which would claim certainty; the lower end is then kappa at Wilson's lower bound of the
-    agreement, the margins as observed.
+    kappa other than 0, the interval value ± z·SE cut to [-1, 1]. Where all agree, or all disagree
+    in one way (a single item always does), that error is 0, which would claim certainty; the ends
+    are then kappa at Wilson's bounds of the agreement, the margins as observed, and the lower one
+    is -1 unless all agree.
 
     Args:
         table: Whole counts [k, k]: first rater by second.
@@ -96,9 +99,12 @@ def cohen_kappa(
     value, influence = result
     error = math.sqrt(max(0.0, float((shares * influence**2).sum())) / n)
     low, high = normal_bounds(value, error, bounds=COEFFICIENT, level=level)
-    if int(np.trace(counts)) == n:
+    if error < _NO_ERROR:
         chance = float(shares.sum(axis=1) @ weights @ shares.sum(axis=0))
-        low = max(-1.0, (wilson_bounds(1.0, n, level=level)[0] - chance) / (1 - chance))
+        agreed = wilson_bounds(float(np.clip((weights * shares).sum(), 0, 1)), n, level=level)
+        perfect = int(np.trace(counts)) == n
+        low = max(-1.0, (agreed[0] - chance) / (1 - chance)) if perfect else -1.0
+        high = min(1.0, (agreed[1] - chance) / (1 - chance))
     return Estimate(value, low, high, level, n, Method.NORMAL, population)
 
 

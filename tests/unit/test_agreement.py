@@ -209,3 +209,20 @@ class TestConfidenceBins:
     def test_one_count_a_bin(self) -> None:
         with pytest.raises(ValueError, match="bins"):
             by_confidence_bin([1], [1], population=REVIEWED)
+
+
+class TestKappaOfTooLittle:
+    """A standard error of 0 is no certainty."""
+
+    @pytest.mark.parametrize(
+        "table",
+        [
+            [[0, 1], [0, 0]],  # one item, two opinions
+            [[1, 0], [0, 1]],  # two items, one opinion each
+            [[0, 3], [3, 0]],  # all disagree, and evenly
+        ],
+    )
+    def test_its_interval_is_not_a_point(self, table: list[list[int]]) -> None:
+        estimate = cohen_kappa(table, population=Population("items"))
+        assert estimate.value is not None
+        assert estimate.high - estimate.low > 0.3
