@@ -1,4 +1,4 @@
-"""The first key: made when there is none, shown once."""
+"""Keys made by whoever can reach the database: the first one, and the demo's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,18 @@ async def ensure_first_key(database_url: str) -> str | None:
     try:
         if await database.fetch_one("SELECT 1 AS one FROM api_keys LIMIT 1", {}) is not None:
             return None
+    finally:
+        await database.close()
+    return await make_admin_key(database_url, name="first admin key")
+
+
+async def make_admin_key(database_url: str, *, name: str) -> str:
+    """A new admin key for all projects, which may also act for any reviewer."""
+    database = Database(database_url, pool_size=1, application_name="secondlook-bootstrap")
+    await database.open()
+    try:
         key = await AccessService(database).create(
-            name="first admin key",
+            name=name,
             scopes=frozenset({Scope.ADMIN}),
             project_ids=None,
             may_name_reviewer=True,

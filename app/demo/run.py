@@ -16,12 +16,10 @@ import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.access.keys import Scope
-from app.access.service import AccessService
+from app.access.bootstrap import make_admin_key
 from app.demo import show
 from app.demo.client import DemoClient, Sample
 from app.demo.sample import industries, part
-from app.infra.db import Database
 from app.infra.supervisor import StartError
 from app.settings import SettingsError
 from app.up import Service, UpOptions, default_data_dir, running_service, usable_port
@@ -53,7 +51,7 @@ def run_demo(options: DemoOptions) -> int:
             with running_service(
                 up, environ=environ, first_key=_no_first_key, announce=console.print
             ) as service:
-                key = asyncio.run(_demo_key(service.database_url))
+                key = asyncio.run(make_admin_key(service.database_url, name="demo"))
                 asyncio.run(_story(console, service, key))
                 if not options.ends:
                     console.print("\nServing until Ctrl-C.")
@@ -78,22 +76,6 @@ def _port(wanted: int | None) -> int:
 async def _no_first_key(_database_url: str) -> str | None:
     """The demo makes a key of its own each time: it can't show the first one twice."""
     return None
-
-
-async def _demo_key(database_url: str) -> str:
-    database = Database(database_url, pool_size=1, application_name="secondlook-demo")
-    await database.open()
-    try:
-        key = await AccessService(database).create(
-            name="demo",
-            scopes=frozenset({Scope.ADMIN}),
-            project_ids=None,
-            may_name_reviewer=True,
-            expires_at=None,
-        )
-    finally:
-        await database.close()
-    return key.secret
 
 
 @contextmanager
