@@ -29,7 +29,6 @@ from app.infra.supervisor import (
     Supervisor,
     answers_http,
     log_says,
-    stays_up,
 )
 from app.settings import SettingsError, load_settings
 
@@ -130,11 +129,11 @@ def secondlook_program(plan: ServicePlan) -> Program:
                 name="worker",
                 argv=python("celery", "-A", "workers.app", "worker", *pool, *alone),
                 # without a broker it keeps trying, and the sweeper labels meanwhile
-                ready=log_says(" ready.", "Cannot connect to"),
+                ready=log_says("worker ready", "Cannot connect to"),
                 stage=2,
                 grace_seconds=30.0,
             ),
-            part(name="sweeper", argv=python("workers.sweeper"), ready=stays_up(1.0), stage=3),
+            part(name="sweeper", argv=python("workers.sweeper"), ready=log_says("sweeper ready"), stage=3),
         ),
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import signals
 
 from app.infra.jobs import DRAIN_TASK, make_celery
-from app.infra.logging import configure_logging
+from app.infra.logging import LIFECYCLE, configure_logging
 from app.settings import load_settings
 from workers import labeling, process
 
@@ -19,6 +20,11 @@ app.task(name=DRAIN_TASK)(labeling.drain)
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     configure_logging(_settings.log_level, process="worker")
+
+
+@signals.worker_ready.connect
+def _say_ready(**_: Any) -> None:
+    logging.getLogger(LIFECYCLE).info("worker ready")
 
 
 @signals.worker_shutting_down.connect

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from app.infra.db import CONNECTION_LIMITS, Database, is_unavailable
-from app.infra.logging import configure_logging
+from app.infra.logging import LIFECYCLE, configure_logging
 from app.labeling.assembly import open_labeling
 from app.labeling.sweep import LabelingSweep
 from app.ledger import counters
@@ -40,6 +40,7 @@ async def sweep_forever(settings: Settings, stop: asyncio.Event) -> None:
         review.expire,
         lambda: fold_counters(labeling.database),
     )
+    logging.getLogger(LIFECYCLE).info("sweeper ready")
     try:
         while not stop.is_set():
             try:

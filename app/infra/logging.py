@@ -8,6 +8,9 @@ from contextvars import ContextVar
 
 import structlog
 
+LIFECYCLE = "secondlook.lifecycle"
+"""The logger of starts and stops, heard at every level: whoever supervises a process waits for it."""
+
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
@@ -54,6 +57,7 @@ def configure_logging(level: str, *, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger(LIFECYCLE).setLevel(logging.INFO)
     # these tell every request and every pool move at INFO
     for noisy in ("httpx2", "httpcore2", "openai", "psycopg.pool", "alembic", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
