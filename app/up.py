@@ -133,7 +133,12 @@ def secondlook_program(plan: ServicePlan) -> Program:
                 stage=2,
                 grace_seconds=30.0,
             ),
-            part(name="sweeper", argv=python("workers.sweeper"), ready=log_says("sweeper ready"), stage=3),
+            part(
+                name="sweeper",
+                argv=python("workers.sweeper"),
+                ready=log_says("sweeper ready"),
+                stage=3,
+            ),
         ),
     )
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import structlog
 
 LIFECYCLE = "secondlook.lifecycle"
-"""The logger of starts and stops, heard at every level: whoever supervises a process waits for it."""
+"""The logger of starts and stops, heard at every level: who supervises a process waits for it."""
 
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
