@@ -1,4 +1,4 @@
-"""What to do after a failed model call, as a value: try again later, pause the endpoint, give up."""
+"""What to do after a failed model call, as a value: try again, pause the endpoint, give up."""
 
 from __future__ import annotations
 

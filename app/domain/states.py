@@ -1,4 +1,4 @@
-"""The life of an item: its states and the only arrows between them (drawn in docs/architecture.md)."""
+"""The states of an item and the only arrows between them (drawn in docs/architecture.md)."""
 
 from __future__ import annotations
 
