@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.web.wire import Answer, JsonObject, Text, Wire
+from app.web.wire import Answer, JsonObject, Storable, Text, Wire
 
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 64 * 1024
@@ -28,17 +28,17 @@ def _fits(size: int, limit: int, what: str) -> None:
 class MessageIn(Wire):
     """One turn of a chat that is to be labelled."""
 
-    role: Annotated[Text, Field(min_length=1, max_length=50)]
+    role: Annotated[str, Field(min_length=1, max_length=50), Storable]
     content: Text
 
 
 class ItemIn(Wire):
     """An item: a text or a chat, one of the two."""
 
-    external_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
+    external_id: Annotated[str, Field(min_length=1, max_length=200), Storable] | None = Field(
         None, description="yours; unique in the project, so that sending twice makes one item"
     )
-    text: Annotated[Text, Field(min_length=1)] | None = None
+    text: Annotated[str, Field(min_length=1), Storable] | None = None
     messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
     metadata: JsonObject | None = None
 
@@ -79,9 +79,9 @@ class ItemFilters(Wire):
     cursor: Annotated[str | None, Field(max_length=200)] = None
     state: StateName | None = None
     route: Literal["accept", "review"] | None = None
-    label: Annotated[Text | None, Field(max_length=200)] = None
-    final_label: Annotated[Text | None, Field(max_length=200)] = None
-    external_id: Annotated[Text | None, Field(max_length=200)] = None
+    label: Annotated[str, Field(max_length=200), Storable] | None = None
+    final_label: Annotated[str, Field(max_length=200), Storable] | None = None
+    external_id: Annotated[str, Field(max_length=200), Storable] | None = None
     min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
     max_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
     confidence_unknown: bool | None = None

@@ -8,16 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from app.domain.labels import MAX_DESCRIPTION, MAX_LABELS, MAX_NAME
-from app.web.wire import Answer, Name, Text, Wire
+from app.web.wire import Answer, Name, Storable, Wire
 
-LabelName = Annotated[Text, Field(max_length=MAX_NAME)]
+LabelName = Annotated[str, Field(max_length=MAX_NAME), Storable]
 
 
 class LabelIn(Wire):
     """A label; the description is shown to the model and to people."""
 
     name: LabelName
-    description: Annotated[Text, Field(max_length=MAX_DESCRIPTION)] = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION), Storable] = ""
 
 
 def _form(value: object) -> str:
@@ -46,7 +46,7 @@ class LabelerIn(Wire):
     base_url: Annotated[str, Field(max_length=500)] | None = Field(
         None, description="none: the service's OPENAI_BASE_URL; its key is sent nowhere else"
     )
-    instructions: Annotated[Text, Field(max_length=20_000)] = ""
+    instructions: Annotated[str, Field(max_length=20_000), Storable] = ""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 20
     max_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None

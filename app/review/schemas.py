@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from app.items.schemas import ConfidenceOut
-from app.web.wire import Answer, Text, Wire, WireId
+from app.web.wire import Answer, Storable, Wire, WireId
 
 
 class ClaimIn(Wire):
@@ -26,8 +26,8 @@ class LeaseIn(Wire):
 class SubmitIn(LeaseIn):
     """A verdict."""
 
-    label: Annotated[Text, Field(max_length=200)]
-    comment: Annotated[Text, Field(max_length=10_000)] | None = None
+    label: Annotated[str, Field(max_length=200), Storable]
+    comment: Annotated[str, Field(max_length=10_000), Storable] | None = None
 
 
 class AlternativeOut(Answer):

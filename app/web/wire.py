@@ -103,8 +103,10 @@ def _in_range(value: datetime) -> datetime:
     return value
 
 
-Text = Annotated[str, AfterValidator(storable)]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
+# Bounds of length stand before it: after it they would be no part of the documented schema.
+Storable = AfterValidator(storable)
+Text = Annotated[str, Storable]
+Name = Annotated[str, Field(min_length=1, max_length=200), Storable]
 WireId = Annotated[str, Field(max_length=MAX_ID_LENGTH)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Moment = Annotated[
