@@ -9,7 +9,6 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Double,
-    Index,
     Integer,
     Text,
     UniqueConstraint,
@@ -62,7 +61,7 @@ class Prediction(Base):
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
     __table_args__ = (
-        UniqueConstraint("project_id", "id"),
+        UniqueConstraint("item_id", "id"),
         of_item("predictions"),
         of_project("predictions", "labeler_id", "labelers"),
         of_project("predictions", "label_schema_id", "label_schemas"),
@@ -73,7 +72,6 @@ class Prediction(Base):
             name="unknown_is_explicit",
         ),
         CheckConstraint("confidence IS NULL OR label IS NOT NULL", name="confidence_of_a_label"),
-        Index("ix_predictions_item_id", "item_id", "id"),
     )
 
 

@@ -21,7 +21,8 @@ from app.errors import NotFoundError
 from app.infra.db import Database
 from app.infra.ids import id_at
 from app.ledger import counters
-from app.projects.service import read_label_set, require_visible
+from app.projects.label_sets import read_label_set
+from app.projects.service import require_visible
 from app.reports import queries
 from app.review.verdict import PREFIX, AgreementCell
 

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.infra.db import Base
-from app.items.models import of_item, of_project
+from app.items.models import of_item, of_project, of_same_item
 
 
 class QueueEntry(Base):
@@ -40,7 +40,7 @@ class QueueEntry(Base):
 
     __table_args__ = (
         of_item("review_queue"),
-        of_project("review_queue", "assignment_id", "assignments", use_alter=True),
+        of_same_item("review_queue", "assignment_id", "assignments", use_alter=True),
         Index(
             "ix_review_queue_claimable",
             "project_id",
@@ -81,7 +81,7 @@ class Assignment(Base):
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
-        UniqueConstraint("project_id", "id"),
+        UniqueConstraint("item_id", "id"),
         of_item("assignments"),
         CheckConstraint(
             "state IN ('leased', 'submitted', 'released', 'skipped', 'expired')", name="state"
@@ -131,11 +131,11 @@ class Review(Base):
 
     __table_args__ = (
         UniqueConstraint("item_id", "reviewer", "round"),
-        UniqueConstraint("project_id", "id"),
+        UniqueConstraint("item_id", "id"),
         of_item("reviews"),
         of_project("reviews", "label_schema_id", "label_schemas"),
-        of_project("reviews", "assignment_id", "assignments"),
-        of_project("reviews", "prediction_id", "predictions"),
+        of_same_item("reviews", "assignment_id", "assignments"),
+        of_same_item("reviews", "prediction_id", "predictions"),
         Index("ix_reviews_project_id_id", "project_id", "id"),
     )
 
@@ -159,8 +159,8 @@ class FinalLabel(Base):
         of_item("final_labels"),
         of_project("final_labels", "policy_id", "policies"),
         of_project("final_labels", "label_schema_id", "label_schemas"),
-        of_project("final_labels", "review_id", "reviews"),
-        of_project("final_labels", "prediction_id", "predictions"),
+        of_same_item("final_labels", "review_id", "reviews"),
+        of_same_item("final_labels", "prediction_id", "predictions"),
         # decided by exactly one: the model, or a person
         CheckConstraint("review_id IS NOT NULL OR prediction_id IS NOT NULL", name="provenance"),
         Index("ix_final_labels_item_id", "item_id", "id"),

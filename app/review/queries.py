@@ -104,10 +104,12 @@ SELECT id, item_id, project_id, label, comment, created_at,
 FROM reviews WHERE assignment_id = %(assignment_id)s
 """
 
-# Locks the assignment and says how it stands; every change of one begins here.
+# Locks the assignment and its item and says how they stand; every change of one begins here.
 LOCK_ASSIGNMENT = (
     """
 SELECT a.id, a.project_id, a.item_id, a.slot, a.round, a.state, a.reviewer, a.lease_token,
+       i.state AS item_state, i.label, i.confidence, i.route, i.prediction_id, i.policy_id,
+       p.label_schema_id, s.version AS label_schema_version,
        a.lease_expires_at > clock_timestamp() AS alive,
        EXISTS (
            SELECT 1 FROM assignments o
@@ -115,10 +117,13 @@ SELECT a.id, a.project_id, a.item_id, a.slot, a.round, a.state, a.reviewer, a.le
              AND o.state IN ('leased', 'submitted')
        ) AS taken_over
 FROM assignments a
+JOIN items i ON i.id = a.item_id
+JOIN projects p ON p.id = a.project_id
+JOIN label_schemas s ON s.id = p.label_schema_id
 WHERE a.id = %(assignment_id)s
 """
     + _VISIBLE
-    + "FOR UPDATE OF a"
+    + "FOR UPDATE OF a, i"
 )
 
 RENEW = """
@@ -137,21 +142,11 @@ WITH closed AS (
     RETURNING id
 )
 UPDATE review_queue SET assignment_id = NULL
-WHERE assignment_id = (SELECT id FROM closed)
+WHERE item_id = %(item_id)s AND slot = %(slot)s
+  AND assignment_id = (SELECT id FROM closed)
 """
 
 KEEP_DRAFT = "UPDATE assignments SET draft = %(draft)s WHERE id = %(assignment_id)s"
-
-# What a verdict is compared with, under a lock that keeps the item where it is.
-ITEM_UNDER_REVIEW = """
-SELECT i.state, i.label, i.confidence, i.route, i.prediction_id, i.policy_id,
-       p.label_schema_id, s.version AS label_schema_version, s.definition
-FROM items i
-JOIN projects p ON p.id = i.project_id
-JOIN label_schemas s ON s.id = p.label_schema_id
-WHERE i.id = %(item_id)s
-FOR UPDATE OF i
-"""
 
 # The verdict and everything that follows from it, in one statement of one transaction.
 RECORD_REVIEW = """
@@ -160,7 +155,9 @@ WITH closed AS (
     WHERE id = %(assignment_id)s
     RETURNING id
 ), dequeued AS (
-    DELETE FROM review_queue WHERE assignment_id = (SELECT id FROM closed)
+    DELETE FROM review_queue
+    WHERE item_id = %(item_id)s AND slot = %(slot)s
+      AND assignment_id = (SELECT id FROM closed)
 ), reviewed AS (
     INSERT INTO reviews (id, project_id, item_id, assignment_id, round, reviewer, label, comment,
                          prediction_id, label_schema_id)
@@ -201,10 +198,11 @@ WITH due AS (
 ), expired AS (
     UPDATE assignments a SET state = 'expired', closed_at = now()
     FROM due WHERE a.id = due.id
-    RETURNING a.id, a.project_id, a.item_id, a.reviewer
+    RETURNING a.id, a.project_id, a.item_id, a.slot, a.reviewer
 ), freed AS (
     UPDATE review_queue q SET assignment_id = NULL
-    FROM expired e WHERE q.assignment_id = e.id
+    FROM expired e
+    WHERE q.item_id = e.item_id AND q.slot = e.slot AND q.assignment_id = e.id
 )
 SELECT id, project_id, item_id, reviewer FROM expired
 """

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hmac
 import uuid
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from app.access.keys import Caller
-from app.domain.states import ItemState
-from app.errors import ConflictError, GoneError, NotFoundError, invalid_field
-from app.infra.db import Connection, Database
+from app.errors import ConflictError, GoneError, NotFoundError
+from app.infra.db import Database
 from app.infra.ids import Kind, new_id, to_wire
-from app.ledger import counters, events
+from app.ledger import events
 from app.ledger.events import EventType, NewEvent
-from app.projects.service import read_label_set, require_visible
-from app.review import queries
+from app.projects.label_sets import LabelSets
+from app.projects.service import require_visible
+from app.review import lease, queries
 from app.review.peek import PeekCache
-from app.review.verdict import verdict_deltas
+from app.review.record import RecordedReview, Verdict, record, recorded
 
 
 class HandBack(StrEnum):
@@ -35,35 +32,13 @@ class HandBack(StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a person decided."""
-
-    label: str
-    comment: str | None
-
-    def as_draft(self) -> dict[str, Any]:
-        return {"label": self.label, "comment": self.comment}
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedReview:
-    """A verdict that counts."""
-
-    review_id: uuid.UUID
-    item_id: uuid.UUID
-    project_id: uuid.UUID
-    label: str
-    agreed: bool | None
-    created_at: datetime
-
-
 class ReviewService:
     """The way of an item through people's hands."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._peeks = PeekCache(database)
+        self._label_sets = LabelSets()
 
     async def peek(self, project_id: uuid.UUID, *, limit: int, caller: Caller) -> list[DictRow]:
         """The head of the queue without taking anything: least certain first, unknown before all.
@@ -117,7 +92,7 @@ class ReviewService:
         """
         row = await self._database.fetch_one(
             queries.GET_ASSIGNMENT,
-            {**_scope(assignment_id, caller), "reviewer": caller.reviewer},
+            {**lease.visible_to(caller, assignment_id), "reviewer": caller.reviewer},
         )
         if row is None:
             raise NotFoundError("no such assignment")
@@ -148,8 +123,8 @@ class ReviewService:
             GoneError: the lease ran out.
         """
         async with self._database.transaction() as connection:
-            row = await _lock(connection, assignment_id, caller)
-            _require_lease(row, lease_token, caller)
+            row = await lease.lock(connection, assignment_id, caller=caller)
+            _require_live(row, lease_token, caller)
             cursor = await connection.execute(
                 queries.RENEW, {"assignment_id": assignment_id}, prepare=True
             )
@@ -174,11 +149,16 @@ class ReviewService:
             GoneError: the lease ran out.
         """
         async with self._database.transaction() as connection:
-            row = await _lock(connection, assignment_id, caller)
-            _require_lease(row, lease_token, caller)
+            row = await lease.lock(connection, assignment_id, caller=caller)
+            _require_live(row, lease_token, caller)
             await connection.execute(
                 queries.HAND_BACK,
-                {"assignment_id": assignment_id, "state": how.value},
+                {
+                    "assignment_id": assignment_id,
+                    "item_id": row["item_id"],
+                    "slot": row["slot"],
+                    "state": how.value,
+                },
                 prepare=True,
             )
         self._peeks.forget(row["project_id"])
@@ -203,27 +183,28 @@ class ReviewService:
             GoneError: the lease ran out.
         """
         late: GoneError | ConflictError | None = None
-        recorded: RecordedReview | None = None
+        review: RecordedReview | None = None
         async with self._database.transaction() as connection:
-            row = await _lock(connection, assignment_id, caller)
+            row = await lease.lock(connection, assignment_id, caller=caller)
             try:
-                _require_holder(row, lease_token, caller)
+                lease.require_holder(row, lease_token, caller=caller)
                 if row["state"] == "submitted":
-                    return await _recorded(connection, row, verdict)
-                _require_lease(row, lease_token, caller)
-            except _LeaseLostError as error:
+                    return await recorded(connection, row, verdict)
+                lease.require_lease(row)
+            except lease.LeaseLostError as error:
                 await connection.execute(
                     queries.KEEP_DRAFT,
                     {"assignment_id": assignment_id, "draft": Jsonb(verdict.as_draft())},
                 )
                 late = error.problem
             else:
-                recorded = await _record(connection, row, verdict)
+                labels = await self._label_sets.get(connection, row["label_schema_id"])
+                review = await record(connection, row, verdict, labels=labels)
         if late is not None:
             raise late
-        assert recorded is not None
-        self._peeks.forget(recorded.project_id)
-        return recorded
+        assert review is not None
+        self._peeks.forget(review.project_id)
+        return review
 
     async def expire(self, project_id: uuid.UUID | None = None) -> int:
         """Takes back leases that ran out, of one project or of all; how many."""
@@ -252,132 +233,9 @@ class ReviewService:
         raise NotFoundError("no such project")
 
 
-class _LeaseLostError(Exception):
-    """The lease was this caller's and is no more; carries what to answer."""
-
-    def __init__(self, problem: GoneError | ConflictError) -> None:
-        super().__init__(problem.detail)
-        self.problem = problem
-
-
-def _scope(assignment_id: uuid.UUID, caller: Caller) -> dict[str, Any]:
-    projects = None if caller.project_ids is None else list(caller.project_ids)
-    return {"assignment_id": assignment_id, "projects": projects}
-
-
-async def _lock(connection: Connection, assignment_id: uuid.UUID, caller: Caller) -> DictRow:
-    cursor = await connection.execute(
-        queries.LOCK_ASSIGNMENT, _scope(assignment_id, caller), prepare=True
-    )
-    row = await cursor.fetchone()
-    if row is None:
-        raise NotFoundError("no such assignment")
-    return row
-
-
-def _require_holder(row: DictRow, lease_token: uuid.UUID, caller: Caller) -> None:
-    if row["reviewer"] != caller.reviewer or not hmac.compare_digest(
-        row["lease_token"].bytes, lease_token.bytes
-    ):
-        raise ConflictError("another holds this assignment", code="lease_held_by_another")
-
-
-def _require_lease(row: DictRow, lease_token: uuid.UUID, caller: Caller) -> None:
-    _require_holder(row, lease_token, caller)
-    if row["state"] in {"submitted", "released", "skipped"}:
-        raise ConflictError(f"this assignment was {row['state']} already", code="assignment_closed")
-    if row["taken_over"]:
-        raise _LeaseLostError(
-            ConflictError(
-                "the lease ran out and another reviewer has the item now",
-                code="lease_held_by_another",
-            )
-        )
-    if row["state"] == "expired" or not row["alive"]:
-        raise _LeaseLostError(GoneError("the lease ran out", code="lease_expired"))
-
-
-async def _recorded(connection: Connection, row: DictRow, verdict: Verdict) -> RecordedReview:
-    cursor = await connection.execute(queries.RECORDED, {"assignment_id": row["id"]})
-    review = await cursor.fetchone()
-    assert review is not None, "a submitted assignment has its review"
-    if (review["label"], review["comment"]) != (verdict.label, verdict.comment):
-        raise ConflictError(
-            "this assignment was submitted already, with another verdict",
-            code="assignment_closed",
-        )
-    predicted = review["predicted"]
-    return RecordedReview(
-        review_id=review["id"],
-        item_id=review["item_id"],
-        project_id=review["project_id"],
-        label=review["label"],
-        agreed=None if predicted is None else predicted == review["label"],
-        created_at=review["created_at"],
-    )
-
-
-async def _record(connection: Connection, row: DictRow, verdict: Verdict) -> RecordedReview:
-    cursor = await connection.execute(
-        queries.ITEM_UNDER_REVIEW, {"item_id": row["item_id"]}, prepare=True
-    )
-    item = await cursor.fetchone()
-    assert item is not None, "an assignment holds its item by a foreign key"
-    labels = read_label_set(item["definition"])
-    if verdict.label not in labels.names:
-        raise invalid_field("/label", "is not a label of the project's schema")
-    if item["state"] != ItemState.IN_REVIEW:
-        raise ConflictError("the item is not in review any more", code="item_not_in_review")
-    review_id, predicted = new_id(), item["label"]
-    deltas = verdict_deltas(
-        schema_version=item["label_schema_version"],
-        confidence=item["confidence"],
-        predicted=None if predicted is None else labels.index(predicted),
-        actual=labels.index(verdict.label),
-    )
-    told = _told(row, item, review_id, verdict.label)
-    cursor = await connection.execute(
-        queries.RECORD_REVIEW,
-        {
-            "assignment_id": row["id"],
-            "item_id": row["item_id"],
-            "round": row["round"],
-            "reviewer": row["reviewer"],
-            "review_id": review_id,
-            "final_id": new_id(),
-            "label": verdict.label,
-            "comment": verdict.comment,
-            "prediction_id": item["prediction_id"],
-            "policy_id": item["policy_id"],
-            "label_schema_id": item["label_schema_id"],
-            **counters.parameters(row["project_id"], deltas),
-            **events.parameters(row["project_id"], told),
-        },
-        prepare=True,
-    )
-    recorded = await cursor.fetchone()
-    assert recorded is not None
-    return RecordedReview(
-        review_id=review_id,
-        item_id=row["item_id"],
-        project_id=row["project_id"],
-        label=verdict.label,
-        agreed=None if predicted is None else predicted == verdict.label,
-        created_at=recorded["created_at"],
-    )
-
-
-def _told(row: DictRow, item: DictRow, review_id: uuid.UUID, label: str) -> list[NewEvent]:
-    item_id = to_wire(Kind.ITEM, row["item_id"])
-    return [
-        NewEvent(
-            EventType.REVIEW_SUBMITTED,
-            {
-                "review_id": to_wire(Kind.REVIEW, review_id),
-                "item_id": item_id,
-                "reviewer": row["reviewer"],
-                "agreed": None if item["label"] is None else item["label"] == label,
-            },
-        ),
-        NewEvent(EventType.ITEM_COMPLETED, {"item_id": item_id, "route": item["route"]}),
-    ]
+def _require_live(row: DictRow, lease_token: uuid.UUID, caller: Caller) -> None:
+    lease.require_holder(row, lease_token, caller=caller)
+    try:
+        lease.require_lease(row)
+    except lease.LeaseLostError as error:
+        raise error.problem from None

@@ -15,8 +15,8 @@ depends_on = None
 CURRENT = {"label_schema": "label_schemas", "labeler": "labelers", "policy": "policies"}
 # rows that name one another
 LATER = (
-    ("items", "prediction_id", "predictions"),
-    ("review_queue", "assignment_id", "assignments"),
+    ("items", "id", "prediction_id", "predictions"),
+    ("review_queue", "item_id", "assignment_id", "assignments"),
 )
 # provenance: what once was said stays as it was said
 NEVER_UPDATED = (
@@ -319,13 +319,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("project_id", "id", name=op.f("uq_items_project_id_id")),
     )
     op.create_index(
-        "ix_items_suspect",
-        "items",
-        ["project_id", "rank"],
-        unique=False,
-        postgresql_where=sa.text("state = 'pending' AND losses >= 2"),
-    )
-    op.create_index(
         "ix_items_due",
         "items",
         ["project_id", "next_attempt_at"],
@@ -348,6 +341,13 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_items_project_id_state_id", "items", ["project_id", "state", "id"], unique=False
+    )
+    op.create_index(
+        "ix_items_suspect",
+        "items",
+        ["project_id", "rank"],
+        unique=False,
+        postgresql_where=sa.text("state = 'pending' AND losses >= 2"),
     )
     op.create_table(
         "assignments",
@@ -382,7 +382,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_assignments")),
-        sa.UniqueConstraint("project_id", "id", name=op.f("uq_assignments_project_id_id")),
+        sa.UniqueConstraint("item_id", "id", name=op.f("uq_assignments_item_id_id")),
     )
     op.create_index(
         "ix_assignments_item_id_reviewer", "assignments", ["item_id", "reviewer"], unique=False
@@ -495,9 +495,8 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_predictions")),
-        sa.UniqueConstraint("project_id", "id", name=op.f("uq_predictions_project_id_id")),
+        sa.UniqueConstraint("item_id", "id", name=op.f("uq_predictions_item_id_id")),
     )
-    op.create_index("ix_predictions_item_id", "predictions", ["item_id", "id"], unique=False)
     op.create_table(
         "review_queue",
         sa.Column("item_id", sa.Uuid(), nullable=False),
@@ -546,9 +545,15 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.ForeignKeyConstraint(
-            ["project_id", "assignment_id"],
-            ["assignments.project_id", "assignments.id"],
+            ["item_id", "assignment_id"],
+            ["assignments.item_id", "assignments.id"],
             name="fk_reviews_assignment_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["item_id", "prediction_id"],
+            ["predictions.item_id", "predictions.id"],
+            name="fk_reviews_prediction_id",
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
@@ -563,18 +568,12 @@ def upgrade() -> None:
             name="fk_reviews_label_schema_id",
             ondelete="CASCADE",
         ),
-        sa.ForeignKeyConstraint(
-            ["project_id", "prediction_id"],
-            ["predictions.project_id", "predictions.id"],
-            name="fk_reviews_prediction_id",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reviews")),
         sa.UniqueConstraint("assignment_id", name=op.f("uq_reviews_assignment_id")),
+        sa.UniqueConstraint("item_id", "id", name=op.f("uq_reviews_item_id_id")),
         sa.UniqueConstraint(
             "item_id", "reviewer", "round", name=op.f("uq_reviews_item_id_reviewer_round")
         ),
-        sa.UniqueConstraint("project_id", "id", name=op.f("uq_reviews_project_id_id")),
     )
     op.create_index("ix_reviews_project_id_id", "reviews", ["project_id", "id"], unique=False)
     op.create_table(
@@ -598,6 +597,18 @@ def upgrade() -> None:
             name=op.f("ck_final_labels_provenance"),
         ),
         sa.ForeignKeyConstraint(
+            ["item_id", "prediction_id"],
+            ["predictions.item_id", "predictions.id"],
+            name="fk_final_labels_prediction_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["item_id", "review_id"],
+            ["reviews.item_id", "reviews.id"],
+            name="fk_final_labels_review_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
             ["project_id", "item_id"],
             ["items.project_id", "items.id"],
             name="fk_final_labels_item",
@@ -615,18 +626,6 @@ def upgrade() -> None:
             name="fk_final_labels_policy_id",
             ondelete="CASCADE",
         ),
-        sa.ForeignKeyConstraint(
-            ["project_id", "prediction_id"],
-            ["predictions.project_id", "predictions.id"],
-            name="fk_final_labels_prediction_id",
-            ondelete="CASCADE",
-        ),
-        sa.ForeignKeyConstraint(
-            ["project_id", "review_id"],
-            ["reviews.project_id", "reviews.id"],
-            name="fk_final_labels_review_id",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_final_labels")),
     )
     op.create_index("ix_final_labels_item_id", "final_labels", ["item_id", "id"], unique=False)
@@ -640,13 +639,13 @@ def upgrade() -> None:
             deferrable=True,
             initially="DEFERRED",
         )
-    for table, column, target in LATER:
+    for table, item, column, target in LATER:
         op.create_foreign_key(
             f"fk_{table}_{column}",
             table,
             target,
-            ["project_id", column],
-            ["project_id", "id"],
+            [item, column],
+            ["item_id", "id"],
             ondelete="CASCADE",
         )
     op.execute(
@@ -668,7 +667,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in CURRENT:
         op.drop_constraint(f"fk_projects_current_{name}", "projects", type_="foreignkey")
-    for table, column, _ in LATER:
+    for table, _, column, _ in LATER:
         op.drop_constraint(f"fk_{table}_{column}", table, type_="foreignkey")
     for table in reversed(TABLES):
         op.drop_table(table)

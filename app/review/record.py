@@ -1,0 +1,137 @@
+"""Verdicts: stored once, with everything that follows from them, in one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import DictRow
+
+from app.domain.labels import LabelSet
+from app.domain.states import ItemState
+from app.errors import ConflictError, invalid_field
+from app.infra.db import Connection
+from app.infra.ids import Kind, new_id, to_wire
+from app.ledger import counters, events
+from app.ledger.events import EventType, NewEvent
+from app.review import queries
+from app.review.verdict import verdict_deltas
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a person decided."""
+
+    label: str
+    comment: str | None
+
+    def as_draft(self) -> dict[str, Any]:
+        return {"label": self.label, "comment": self.comment}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedReview:
+    """A verdict that counts."""
+
+    review_id: uuid.UUID
+    item_id: uuid.UUID
+    project_id: uuid.UUID
+    label: str
+    agreed: bool | None
+    created_at: datetime
+
+
+async def recorded(connection: Connection, row: DictRow, verdict: Verdict) -> RecordedReview:
+    """What a submitted assignment was answered with, for the same verdict sent again.
+
+    Raises:
+        ConflictError: the verdict differs from the one stored.
+    """
+    cursor = await connection.execute(queries.RECORDED, {"assignment_id": row["id"]})
+    review = await cursor.fetchone()
+    assert review is not None, "a submitted assignment has its review"
+    if (review["label"], review["comment"]) != (verdict.label, verdict.comment):
+        raise ConflictError(
+            "this assignment was submitted already, with another verdict",
+            code="assignment_closed",
+        )
+    predicted = review["predicted"]
+    return RecordedReview(
+        review_id=review["id"],
+        item_id=review["item_id"],
+        project_id=review["project_id"],
+        label=review["label"],
+        agreed=None if predicted is None else predicted == review["label"],
+        created_at=review["created_at"],
+    )
+
+
+async def record(
+    connection: Connection, row: DictRow, verdict: Verdict, *, labels: LabelSet
+) -> RecordedReview:
+    """Stores a verdict on a locked assignment and completes its item, in the caller's transaction.
+
+    Raises:
+        InvalidError: the label is not of the schema.
+        ConflictError: the item is not in review any more.
+    """
+    if verdict.label not in labels.names:
+        raise invalid_field("/label", "is not a label of the project's schema")
+    if row["item_state"] != ItemState.IN_REVIEW:
+        raise ConflictError("the item is not in review any more", code="item_not_in_review")
+    review_id, predicted = new_id(), row["label"]
+    deltas = verdict_deltas(
+        schema_version=row["label_schema_version"],
+        confidence=row["confidence"],
+        predicted=None if predicted is None else labels.index(predicted),
+        actual=labels.index(verdict.label),
+    )
+    told = _told(row, review_id, verdict.label)
+    cursor = await connection.execute(
+        queries.RECORD_REVIEW,
+        {
+            "assignment_id": row["id"],
+            "item_id": row["item_id"],
+            "slot": row["slot"],
+            "round": row["round"],
+            "reviewer": row["reviewer"],
+            "review_id": review_id,
+            "final_id": new_id(),
+            "label": verdict.label,
+            "comment": verdict.comment,
+            "prediction_id": row["prediction_id"],
+            "policy_id": row["policy_id"],
+            "label_schema_id": row["label_schema_id"],
+            **counters.parameters(row["project_id"], deltas),
+            **events.parameters(row["project_id"], told),
+        },
+        prepare=True,
+    )
+    recorded = await cursor.fetchone()
+    assert recorded is not None
+    return RecordedReview(
+        review_id=review_id,
+        item_id=row["item_id"],
+        project_id=row["project_id"],
+        label=verdict.label,
+        agreed=None if predicted is None else predicted == verdict.label,
+        created_at=recorded["created_at"],
+    )
+
+
+def _told(row: DictRow, review_id: uuid.UUID, label: str) -> list[NewEvent]:
+    item_id = to_wire(Kind.ITEM, row["item_id"])
+    return [
+        NewEvent(
+            EventType.REVIEW_SUBMITTED,
+            {
+                "review_id": to_wire(Kind.REVIEW, review_id),
+                "item_id": item_id,
+                "reviewer": row["reviewer"],
+                "agreed": None if row["label"] is None else row["label"] == label,
+            },
+        ),
+        NewEvent(EventType.ITEM_COMPLETED, {"item_id": item_id, "route": row["route"]}),
+    ]
