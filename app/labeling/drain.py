@@ -24,7 +24,7 @@ from app.labeling import queries
 from app.labeling.call import Failed, Job, Outcome, Question, ask
 from app.labeling.client import ModelClient, ModelClients
 from app.labeling.record import Plan, Recorder, Source, plan
-from app.projects.service import read_label_set
+from app.projects.label_sets import read_label_set
 
 _log = logging.getLogger(__name__)
 _BATCH = 100
