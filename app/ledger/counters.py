@@ -38,13 +38,13 @@ GROUP BY name HAVING sum(value) <> 0
 _FOLD = """
 WITH project AS (
     SELECT id FROM projects WHERE id = %(project_id)s FOR KEY SHARE SKIP LOCKED
-), some AS (
+), taken AS (
     SELECT id FROM counter_deltas
     WHERE project_id = %(project_id)s AND EXISTS (SELECT 1 FROM project)
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM counter_deltas d USING some WHERE d.id = some.id RETURNING d.name, d.delta
+    DELETE FROM counter_deltas d USING taken WHERE d.id = taken.id RETURNING d.name, d.delta
 ), added AS (
     INSERT INTO counter_totals (project_id, name, value)
     SELECT %(project_id)s, name, sum(delta) FROM gone GROUP BY name ORDER BY name
