@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.web.wire import Answer, JsonObject, Storable, Text, Wire
@@ -18,11 +19,28 @@ StateName = Literal["pending", "labeling", "accepted", "in_review", "completed"]
 RowStatus = Literal["created", "existing", "invalid", "conflict"]
 
 
-def _fits(size: int, limit: int, what: str) -> None:
+def _require_fit(size: int, limit: int) -> None:
     if size > limit:
         raise PydanticCustomError(
-            "too_large", "{what} has {size} bytes, at most {limit} fit", locals()
+            "too_large",
+            "has {size} bytes, at most {limit} fit",
+            {"size": size, "limit": limit},
         )
+
+
+def _fitting_text(text: str) -> str:
+    _require_fit(len(text.encode()), MAX_TEXT_BYTES)
+    return text
+
+
+def _fitting_messages(messages: list[MessageIn]) -> list[MessageIn]:
+    _require_fit(sum(len(turn.content.encode()) for turn in messages), MAX_TEXT_BYTES)
+    return messages
+
+
+def _fitting_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    _require_fit(len(json.dumps(metadata, ensure_ascii=False).encode()), MAX_METADATA_BYTES)
+    return metadata
 
 
 class MessageIn(Wire):
@@ -38,21 +56,21 @@ class ItemIn(Wire):
     external_id: Annotated[str, Field(min_length=1, max_length=200), Storable] | None = Field(
         None, description="yours; unique in the project, so that sending twice makes one item"
     )
-    text: Annotated[str, Field(min_length=1), Storable] | None = None
-    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
-    metadata: JsonObject | None = None
+    text: Annotated[str, Field(min_length=1), Storable, AfterValidator(_fitting_text)] | None = None
+    messages: (
+        Annotated[
+            list[MessageIn],
+            Field(min_length=1, max_length=1000),
+            AfterValidator(_fitting_messages),
+        ]
+        | None
+    ) = None
+    metadata: Annotated[JsonObject, AfterValidator(_fitting_metadata)] | None = None
 
     @model_validator(mode="after")
-    def _one_content_of_bounded_size(self) -> Self:
+    def _one_content(self) -> Self:
         if (self.text is None) == (self.messages is None):
             raise PydanticCustomError("content", "must have either `text` or `messages`")
-        if self.text is not None:
-            _fits(len(self.text.encode()), MAX_TEXT_BYTES, "text")
-        if self.messages is not None:
-            size = sum(len(turn.content.encode()) for turn in self.messages)
-            _fits(size, MAX_TEXT_BYTES, "messages")
-        if self.metadata is not None:
-            _fits(len(repr(self.metadata)), MAX_METADATA_BYTES, "metadata")
         return self
 
     def content(self) -> dict[str, Any]:
