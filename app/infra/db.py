@@ -7,6 +7,7 @@ one statement that commits by itself: one round trip.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -135,25 +136,33 @@ class Database:
             },
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._healing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Starts the pool without waiting for the server: the process may be up before it."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
+        if self._healing is not None:
+            self._healing.cancel()
         await self._pool.close()
         await self._engine.dispose()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection on which every statement commits by itself."""
-        async with self._pool.connection() as connection:
-            yield connection
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except psycopg.Error as error:
+            if is_unavailable(error):
+                self._heal()
+            raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection whose statements commit together when the block ends."""
-        async with self._pool.connection() as connection, connection.transaction():
+        async with self.connection() as connection, connection.transaction():
             yield connection
 
     @asynccontextmanager
@@ -164,12 +173,17 @@ class Database:
 
     async def fetch_all(self, sql: str, parameters: dict[str, Any]) -> list[DictRow]:
         """Runs one statement that commits by itself; all its rows."""
-        async with self._pool.connection() as connection:
+        async with self.connection() as connection:
             cursor = await connection.execute(sql, parameters, prepare=True)
             return await cursor.fetchall()
 
     async def fetch_one(self, sql: str, parameters: dict[str, Any]) -> DictRow | None:
         """Runs one statement that commits by itself; its first row."""
-        async with self._pool.connection() as connection:
+        async with self.connection() as connection:
             cursor = await connection.execute(sql, parameters, prepare=True)
             return await cursor.fetchone()
+
+    def _heal(self) -> None:
+        """Looks at all idle connections when one broke, so that not every one costs a request."""
+        if self._healing is None or self._healing.done():
+            self._healing = asyncio.create_task(self._pool.check())

@@ -12,23 +12,22 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from app.domain import prompting
 from app.domain.backoff import Backoff, FailureClass
 from app.domain.unknown import UnknownReason
-from app.infra.db import Database, describe, is_contended, is_unavailable
+from app.infra.db import Database
 from app.infra.jobs import WakeUps
 from app.labeling import queries
+from app.labeling.batches import BatchWriter
 from app.labeling.call import Failed, Job, Outcome, Question, ask
 from app.labeling.client import ModelClient, ModelClients
-from app.labeling.record import Plan, Recorder, Source, plan
+from app.labeling.record import Recorder, Source
 from app.projects.label_sets import read_label_set
 
 _log = logging.getLogger(__name__)
-_BATCH = 100
-_BATCH_SECONDS = 0.02
 # how often a drain that has calls in flight, but nothing to claim, looks again
 _IDLE_SECONDS = 0.25
 
@@ -140,22 +139,37 @@ class _Run:
         self._stopping = stopping
         self._slice_ends = time.monotonic() + tools.limits.slice_seconds
         self._running: dict[asyncio.Task[None], Job] = {}
-        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         self._paused_until = 0.0
-        self._settled = 0
+        self._cancelled = False
+        self._outcomes = BatchWriter(
+            tools.recorder,
+            project.source,
+            backoff=tools.limits.backoff,
+            rng=tools.rng,
+            patience=self._patience,
+        )
 
     async def drain(self) -> DrainResult:
-        recording = asyncio.create_task(self._record_all())
+        recording = asyncio.create_task(self._outcomes.run())
         try:
             await self._one_suspect()
             remains = await self._label()
+        except asyncio.CancelledError:
+            self._cancelled = True
+            raise
         finally:
             try:
                 await self._finish_calls()
             finally:
-                self._outcomes.put_nowait(None)
+                self._outcomes.finish()
                 await recording
-        return DrainResult(self._settled, work_remains=remains)
+        return DrainResult(self._outcomes.settled, work_remains=remains)
+
+    def _patience(self) -> float:
+        """How long a batch is worth writing: as long as its leases may last, unless we must go."""
+        limits = self._tools.limits
+        hurried = self._cancelled or self._stopping()
+        return limits.stop_seconds if hurried else limits.lease_seconds
 
     def _may_claim(self) -> bool:
         now = time.monotonic()
@@ -194,7 +208,8 @@ class _Run:
         """Labels one item that lost its worker twice, with nothing else in flight."""
         if not self._may_claim() or not await self._claim(queries.CLAIM_SUSPECT, 1):
             return False
-        await asyncio.wait(self._running)
+        while self._running and not self._stopping():
+            await asyncio.wait(self._running, timeout=_IDLE_SECONDS)
         return True
 
     async def _claim(self, statement: str, limit: int) -> int:
@@ -239,77 +254,29 @@ class _Run:
             # at once here; for all other workers when the pause is stored
             wait = outcome.retry_after or self._tools.limits.backoff.base / 2
             self._paused_until = max(self._paused_until, time.monotonic() + wait)
-        self._outcomes.put_nowait(outcome)
+        self._outcomes.put(outcome)
 
     async def _finish_calls(self) -> None:
         """Waits for calls in flight, for a bounded time; gives back what is not done by then."""
         left = dict(self._running)
         if not left:
             return
+        try:
+            await self._wait_for(left)
+        finally:
+            unfinished = {task: job for task, job in left.items() if not task.done()}
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+            await self._tools.recorder.give_back(
+                self._project.source.project_id, list(unfinished.values())
+            )
+
+    async def _wait_for(self, calls: Collection[asyncio.Task[None]]) -> None:
         stopped_at: float | None = None
-        while not all(task.done() for task in left):
+        while not self._cancelled and not all(task.done() for task in calls):
             if self._stopping():
                 stopped_at = stopped_at or time.monotonic()
                 if time.monotonic() >= stopped_at + self._tools.limits.stop_seconds:
-                    break
-            await asyncio.wait(left, timeout=_IDLE_SECONDS)
-        unfinished = {task: job for task, job in left.items() if not task.done()}
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
-        await self._tools.recorder.give_back(
-            self._project.source.project_id, list(unfinished.values())
-        )
-
-    async def _record_all(self) -> None:
-        while batch := await self._next_batch():
-            await self._write(batch)
-
-    async def _next_batch(self) -> list[Outcome]:
-        """What came in within a moment of the first; empty at the end."""
-        first = await self._outcomes.get()
-        if first is None:
-            return []
-        await asyncio.sleep(_BATCH_SECONDS)
-        batch = [first]
-        while len(batch) < _BATCH and not self._outcomes.empty():
-            outcome = self._outcomes.get_nowait()
-            if outcome is None:
-                # the end: this batch first, then the same answer again
-                self._outcomes.put_nowait(None)
-                break
-            batch.append(outcome)
-        return batch
-
-    async def _write(self, batch: list[Outcome]) -> None:
-        """Writes a batch; where one of it can't be stored, the others are stored without it.
-
-        What is not stored has a lease that runs out; after three such losses it goes to people.
-        """
-        try:
-            decided = plan(batch, backoff=self._tools.limits.backoff, rng=self._tools.rng)
-            self._settled += await self._write_patiently(decided)
-        except Exception as error:  # noqa: BLE001  # one bad row must not cost its batch
-            if len(batch) == 1 or is_unavailable(error) or is_contended(error):
-                _log.error("%d labels could not be stored: %s", len(batch), describe(error))
-                return
-            for outcome in batch:
-                await self._write([outcome])
-
-    async def _write_patiently(self, decided: Plan) -> int:
-        """Writes again and again while the database is away, for as long as the lease can last.
-
-        Writing twice is harmless: a batch that did commit holds no lease any more.
-        """
-        began = time.monotonic()
-        while True:
-            try:
-                return await self._tools.recorder.write(self._project.source, decided)
-            except Exception as error:
-                limits = self._tools.limits
-                patience = limits.stop_seconds if self._stopping() else limits.lease_seconds
-                passes = is_unavailable(error) or is_contended(error)
-                if not passes or time.monotonic() > began + patience:
-                    raise
-                _log.warning("labels wait for the database: %s", describe(error))
-                await asyncio.sleep(0.2 + self._tools.rng.random() * 0.3)
+                    return
+            await asyncio.wait(calls, timeout=_IDLE_SECONDS)

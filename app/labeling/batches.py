@@ -1,0 +1,112 @@
+"""Outcomes of calls, gathered for a moment and written together, come what may."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from app.domain.backoff import Backoff
+from app.infra.db import describe, is_contended, is_unavailable
+from app.labeling.call import Outcome
+from app.labeling.record import Plan, Recorder, Source, plan
+
+_BATCH = 100
+_BATCH_SECONDS = 0.02
+_log = logging.getLogger(__name__)
+
+
+class BatchWriter:
+    """Writes the outcomes of one drain in micro-batches, in a task of its own.
+
+    Attributes:
+        settled: how many items have left labelling so far.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        source: Source,
+        *,
+        backoff: Backoff,
+        rng: random.Random,
+        patience: Callable[[], float],
+    ) -> None:
+        """Nothing is written before `run`.
+
+        Args:
+            recorder: writes a batch.
+            source: whose outcomes these are.
+            backoff: delays after failures.
+            rng: of their jitter.
+            patience: for how many seconds a batch may be tried, asked each time it fails.
+        """
+        self.settled = 0
+        self._recorder = recorder
+        self._source = source
+        self._backoff = backoff
+        self._rng = rng
+        self._patience = patience
+        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+
+    def put(self, outcome: Outcome) -> None:
+        """Hands over an outcome; returns at once."""
+        self._outcomes.put_nowait(outcome)
+
+    def finish(self) -> None:
+        """No outcome follows: `run` ends when all are written."""
+        self._outcomes.put_nowait(None)
+
+    async def run(self) -> None:
+        """Writes whatever comes, until the end."""
+        while batch := await self._next():
+            await self._write(batch)
+
+    async def _next(self) -> list[Outcome]:
+        """What came in within a moment of the first; empty at the end."""
+        first = await self._outcomes.get()
+        if first is None:
+            return []
+        await asyncio.sleep(_BATCH_SECONDS)
+        batch = [first]
+        while len(batch) < _BATCH and not self._outcomes.empty():
+            outcome = self._outcomes.get_nowait()
+            if outcome is None:
+                # the end: this batch first, then the same answer again
+                self._outcomes.put_nowait(None)
+                break
+            batch.append(outcome)
+        return batch
+
+    async def _write(self, batch: list[Outcome]) -> None:
+        """Writes a batch; where one of it can't be stored, the others are stored without it.
+
+        What is not stored has a lease that runs out; after three such losses it goes to people.
+        """
+        try:
+            decided = plan(batch, backoff=self._backoff, rng=self._rng)
+            self.settled += await self._write_patiently(decided)
+        except Exception as error:  # noqa: BLE001  # one bad row must not cost its batch
+            if len(batch) == 1 or is_unavailable(error) or is_contended(error):
+                _log.error("%d labels could not be stored: %s", len(batch), describe(error))
+                return
+            for outcome in batch:
+                await self._write([outcome])
+
+    async def _write_patiently(self, decided: Plan) -> int:
+        """Writes again and again while the database is away or its locks are held.
+
+        Writing twice is harmless: a batch that did commit holds no lease any more.
+        """
+        began = time.monotonic()
+        while True:
+            try:
+                return await self._recorder.write(self._source, decided)
+            except Exception as error:
+                passes = is_unavailable(error) or is_contended(error)
+                if not passes or time.monotonic() > began + self._patience():
+                    raise
+                _log.warning("labels wait for the database: %s", describe(error))
+                await asyncio.sleep(0.2 + self._rng.random() * 0.3)
