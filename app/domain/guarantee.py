@@ -167,7 +167,8 @@ class Missing:
     errors: int
     """Errors among them at or above the strictest threshold."""
     more_audits: int | None
-    """Further audits that certify the strictest threshold if none errs; None: no number does."""
+    """Further audits that certify the strictest threshold if none errs; None: no number does.
+    In `ACCEPTED_ONLY` only audits at or above it count."""
 
     def __str__(self) -> str:
         """The sentence for people."""
@@ -323,9 +324,9 @@ def clopper_pearson_upper(errors: ArrayLike, n: ArrayLike, delta: float) -> Floa
 class OneLook:
     """The exact binomial test: the tightest certificate there is, and it may be looked at once.
 
-    Peeking every 200 items made it invalid in 12 to 14% of runs at delta = 0.1, all versions
-    together (docs/guarantee.md), hence the refusal. A value: the caller keeps the one that
-    `certify` returns, with the audits it belongs to.
+    Peeking every 200 items made it invalid in up to 20% of runs at a delta of 0.1
+    (docs/guarantee.md), hence the refusal. A value: the caller keeps the one that `certify`
+    returns, with the audits it belongs to.
     """
 
     thresholds: Floats
