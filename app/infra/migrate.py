@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -26,15 +28,22 @@ def alembic_config(database_url: str) -> Config:
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Brings the schema to a revision; waits for another upgrade that is under way."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+    """Brings the schema to a revision; waits for another migration that is under way."""
+    with _alone(database_url):
         command.upgrade(alembic_config(database_url), revision)
 
 
 def downgrade(database_url: str, revision: str) -> None:
-    """Takes the schema back to a revision; `base` removes everything."""
-    command.downgrade(alembic_config(database_url), revision)
+    """Takes the schema back to a revision; `base` removes everything. Waits as `upgrade` does."""
+    with _alone(database_url):
+        command.downgrade(alembic_config(database_url), revision)
+
+
+@contextmanager
+def _alone(database_url: str) -> Iterator[None]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        yield
 
 
 def pending(database_url: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from app.reports.invariants import CHECKS, check_invariants
 from app.settings import Settings
 from tests.support.model_server import ModelServer
-from tests.support.populated import Project, populate
+from tests.support.populated import Project, copy_row, populate
 
 # What breaks each invariant, in words of a populated project. A break may show in more than one
 # invariant; the one it stands beside must be among them.
@@ -22,51 +22,43 @@ BREAKS: dict[str, list[str]] = {
     "items in review are in the queue, and nothing else is": [
         "DELETE FROM review_queue WHERE item_id = {waiting}",
         (
-            "INSERT INTO review_queue (item_id, slot, project_id, round, score) "
-            "VALUES ({accepted}, 1, {id}, 1, 0)"
+            "INSERT INTO review_queue (item_id, slot, project_id, round, score) VALUES "
+            "({accepted}, 1, {id}, 1, 0)"
         ),
     ],
     "a queue slot is taken exactly while its assignment is leased": [
         "UPDATE review_queue SET assignment_id = NULL WHERE item_id = {leased}",
         (
-            "UPDATE assignments SET state = 'released', closed_at = now() "
-            "WHERE item_id = {leased} AND state = 'leased'"
+            "UPDATE assignments SET state = 'released', closed_at = now() WHERE item_id = "
+            "{leased} AND state = 'leased'"
         ),
     ],
     "an item that needs labelling has a lease or a due time": [
         (
-            "ALTER TABLE items ALTER next_attempt_at DROP NOT NULL; "
-            "UPDATE items SET next_attempt_at = NULL WHERE id = {pending}"
+            "ALTER TABLE items ALTER next_attempt_at DROP NOT NULL; UPDATE items SET "
+            "next_attempt_at = NULL WHERE id = {pending}"
         ),
         (
-            "ALTER TABLE items DROP CONSTRAINT ck_items_lease; "
-            "UPDATE items SET lease_expires_at = NULL WHERE id = {labeling}"
+            "ALTER TABLE items DROP CONSTRAINT ck_items_lease; UPDATE items SET "
+            "lease_expires_at = NULL WHERE id = {labeling}"
         ),
     ],
     "an item has one final label exactly when it is accepted or completed": [
         "DELETE FROM final_labels WHERE item_id = {accepted}",
-        (
-            "INSERT INTO final_labels SELECT (f).* FROM (SELECT (jsonb_populate_record(f, "
-            "jsonb_build_object('id', gen_random_uuid()))) AS f FROM final_labels f "
-            "WHERE item_id = {completed}) AS copies"
-        ),
+        copy_row("final_labels", "item_id = {completed}"),
     ],
     "the final label of an item is the newest one stored": [
         "UPDATE items SET final_label = 'spam' WHERE id = {completed}",
     ],
     "an item is labelled once": [
-        (
-            "INSERT INTO predictions SELECT (p).* FROM (SELECT (jsonb_populate_record(p, "
-            "jsonb_build_object('id', gen_random_uuid()))) AS p FROM predictions p "
-            "WHERE item_id = {accepted}) AS copies"
-        ),
+        copy_row("predictions", "item_id = {accepted}"),
     ],
     "an item shows its prediction": [
         "UPDATE items SET confidence = 0.123 WHERE id = {accepted}",
         "UPDATE items SET label = 'ham' WHERE id = {waiting}",
         (
-            "UPDATE items SET prediction_id = (SELECT prediction_id FROM items WHERE id = {waiting}) "
-            "WHERE id = {accepted}"
+            "UPDATE items SET prediction_id = (SELECT prediction_id FROM items WHERE id = "
+            "{waiting}) WHERE id = {accepted}"
         ),
     ],
     "a completed item has a review, and a review completes its item": [
@@ -80,24 +72,28 @@ BREAKS: dict[str, list[str]] = {
     "every item has its payload": ["DELETE FROM item_payloads WHERE item_id = {pending}"],
     "the outbox tells of a change once": [
         (
-            "INSERT INTO events (id, project_id, type, data) SELECT gen_random_uuid(), project_id, "
-            "type, data FROM events WHERE project_id = {id} AND type = 'item.labeled' LIMIT 1"
+            "INSERT INTO events (id, project_id, type, data) SELECT gen_random_uuid(), "
+            "project_id, type, data FROM events WHERE project_id = {id} AND type = "
+            "'item.labeled' LIMIT 1"
         ),
     ],
     "the outbox holds as many events as there were changes": [
         (
-            "DELETE FROM events WHERE id = (SELECT id FROM events "
-            "WHERE project_id = {id} AND type = 'item.routed' LIMIT 1)"
+            "DELETE FROM events WHERE id = (SELECT id FROM events WHERE project_id = {id} AND "
+            "type = 'item.routed' LIMIT 1)"
         ),
         "DELETE FROM events WHERE project_id = {id} AND type = 'assignment.expired'",
         (
-            "INSERT INTO events (id, project_id, type, data) "
-            "VALUES (gen_random_uuid(), {id}, 'review.submitted', '{{}}')"
+            "INSERT INTO events (id, project_id, type, data) VALUES (gen_random_uuid(), {id}, "
+            "'review.submitted', '{{}}')"
         ),
     ],
     "counters of states equal a recount": [
         "INSERT INTO counter_deltas (project_id, name, delta) VALUES ({id}, 'items.pending', 1)",
-        "INSERT INTO counter_totals (project_id, name, value) VALUES ({id}, 'items.accepted', -1)",
+        (
+            "INSERT INTO counter_totals (project_id, name, value) VALUES ({id}, "
+            "'items.accepted', -1)"
+        ),
         (
             "UPDATE items SET state = 'pending', lease_token = NULL, lease_expires_at = NULL "
             "WHERE id = {labeling}"
@@ -109,9 +105,7 @@ BREAKS: dict[str, list[str]] = {
     "no reviewer decides an item twice in a round": [
         (
             "ALTER TABLE reviews DROP CONSTRAINT uq_reviews_item_id_reviewer_round; "
-            "INSERT INTO reviews SELECT (r).* FROM (SELECT (jsonb_populate_record(r, "
-            "jsonb_build_object('id', gen_random_uuid(), 'assignment_id', gen_random_uuid()))) AS r "
-            "FROM reviews r WHERE item_id = {completed}) AS copies"
+            + copy_row("reviews", "item_id = {completed}", assignment_id="gen_random_uuid()")
         ),
     ],
 }

@@ -104,3 +104,13 @@ async def _expire(settings: Settings) -> int:
         return await ReviewService(database).expire()
     finally:
         await database.close()
+
+
+def copy_row(table: str, where: str, **changes: str) -> str:
+    """A statement that inserts a row once more, with an id of its own and these SQL values."""
+    changed = {"id": "gen_random_uuid()"} | changes
+    pairs = ", ".join(f"'{column}', {value}" for column, value in changed.items())
+    return (
+        f"INSERT INTO {table} SELECT (row).* FROM (SELECT jsonb_populate_record(t, "
+        f"jsonb_build_object({pairs})) AS row FROM {table} t WHERE {where}) copies"
+    )
