@@ -364,8 +364,7 @@ class TestExternalIds:
         calls = (rows, rows[::-1], rows[500:] + rows[:500], rows[::2] + rows[1::2])
 
         async def all_wait() -> bool:
-            (row,) = await sql.rows("SELECT count(*) AS n FROM pg_locks WHERE NOT granted")
-            return int(row["n"]) == len(calls)
+            return await sql.waiting() == len(calls)
 
         # held back until all are there, then let go at once
         async with sql.connection.transaction():

@@ -27,6 +27,17 @@ class Sql:
             await cursor.execute(statement, parameters)
             return await cursor.fetchall() if cursor.description else []
 
+    async def waiting(self) -> int:
+        """How many requests wait for a lock in this database."""
+        (row,) = await self.rows(
+            "SELECT count(*) AS n FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return int(row["n"])
+
+    async def somebody_waits(self) -> bool:
+        return await self.waiting() > 0
+
     async def expire(self, assignment: str) -> None:
         """Lets a lease run out: puts its end into the past of the database's clock."""
         changed = await self.rows(
