@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import delete, func, select
+import psycopg.errors
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.keys import Caller
@@ -17,20 +18,22 @@ from app.domain.coin import CoinProbabilities
 from app.domain.labels import Label, LabelSet, LabelSetError
 from app.domain.routing import Policy as RoutingPolicy
 from app.domain.routing import policy_to_json
-from app.errors import FieldError, InvalidError, NotFoundError, invalid_field
+from app.errors import (
+    FieldError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    invalid_field,
+)
 from app.infra.db import Database
 from app.infra.ids import Kind, new_id, to_wire
 from app.ledger import events
 from app.ledger.models import Event
+from app.projects import queries
 from app.projects.models import Labeler, LabelSchema, Policy, Project
 
 _NO_PROJECT = "no such project"
-_DELETE_STEP = 2000
-_DELETE_SOME = f"""
-DELETE FROM items WHERE id IN (
-    SELECT id FROM items WHERE project_id = %(project_id)s LIMIT {_DELETE_STEP}
-)
-"""  # noqa: S608  # a constant
+_DELETE_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +167,30 @@ class ProjectService:
 
         Raises:
             NotFoundError: there is none that this caller may see.
+            UnavailableError: work in it was in the way again and again.
         """
         require_visible(project_id, caller)
+        for _ in range(_DELETE_TRIES):
+            try:
+                found = await self._delete(project_id)
+            except psycopg.errors.DeadlockDetected:
+                # Work under way takes its locks from the item up to the project, a removal from
+                # the project down to the item. One of the two has to begin again.
+                continue
+            if not found:
+                raise NotFoundError(_NO_PROJECT)
+            return
+        raise UnavailableError("the project is busy; try again", code="busy", retry_after=1)
+
+    async def _delete(self, project_id: uuid.UUID) -> bool:
+        named = {"project_id": project_id}
         async with self._database.connection() as connection:
             while True:
-                gone = await connection.execute(_DELETE_SOME, {"project_id": project_id})
-                if gone.rowcount < _DELETE_STEP:
+                gone = await connection.execute(queries.DELETE_SOME_ITEMS, named)
+                if gone.rowcount < queries.DELETE_STEP:
                     break
-        async with self._database.session() as session:
-            found = await session.scalar(
-                delete(Project).where(Project.id == project_id).returning(Project.id)
-            )
-        if found is None:
-            raise NotFoundError(_NO_PROJECT)
+            gone = await connection.execute(queries.DELETE, named)
+            return gone.rowcount == 1
 
     async def list_policies(self, project_id: uuid.UUID, *, caller: Caller) -> list[Policy]:
         """All versions of a project's policy, newest first."""

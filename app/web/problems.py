@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as OrmPoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.errors import FieldError, InvalidError, ProblemError
+from app.errors import FieldError, InvalidError, ProblemError, UnavailableError
 from app.infra.db import is_unavailable
 from app.infra.logging import current_request_id
 from app.web.faults import field_errors
@@ -25,6 +25,8 @@ from app.web.request_id import HEADER
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:secondlook:problem:"
+# serialization failure, deadlock, a lock that was waited for in vain
+_IN_THE_WAY = {"40001", "40P01", "55P03"}
 _log = logging.getLogger(__name__)
 
 # What the framework refuses by itself, in words that stay the same whatever its version says.
@@ -136,16 +138,27 @@ def _on_http(request: Request, error: Exception) -> Response:
 def _on_database(request: Request, error: Exception) -> Response:
     if isinstance(error, OrmPoolTimeout) or is_unavailable(error):
         _log.warning("the database is away: %s", type(error).__name__)
-        return respond(
+        return _try_again(
             request,
-            status=503,
-            title="Unavailable",
             detail="the database can't be reached; nothing was changed by a failed request, "
             "or it can be repeated safely with the same external ids",
             code="database_unavailable",
-            headers={"Retry-After": "2"},
+            seconds=2,
+        )
+    cause = getattr(error, "orig", error)
+    if getattr(cause, "sqlstate", None) in _IN_THE_WAY:
+        _log.warning("two requests were in each other's way: %s", type(cause).__name__)
+        return _try_again(
+            request,
+            detail="another request was in the way; nothing was changed",
+            code="busy",
+            seconds=1,
         )
     return _on_crash(request, error)
+
+
+def _try_again(request: Request, *, detail: str, code: str, seconds: int) -> Response:
+    return _on_problem(request, UnavailableError(detail, code=code, retry_after=seconds))
 
 
 def _on_crash(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ from tests.support.labeling import LabelingSide
 from tests.support.problems import faults, problem
 from tests.support.review import Reviewer
 from tests.support.sql import Sql
+from tests.support.waiting import until
 
 JSON = {"Content-Type": "application/json"}
 
@@ -455,6 +456,51 @@ class TestRemoving:
         await counters.fold(labeling.parts.database, from_wire(Kind.PROJECT, project))
         await api.http.post(f"/v1/projects/{project}/policies", json={"kind": "accept_all"})
         await api.send_items(project, ["waits"])
+
+    async def test_it_begins_again_where_work_is_in_its_way(
+        self, api: Api, labeling: LabelingSide, sql: Sql
+    ) -> None:
+        """A deadlock with somebody who has an assignment locked and wants its item."""
+        project = await self._one_held(api, labeling)
+        async with sql.connection.transaction():
+            # whoever looks first is the one that has to begin again: not we
+            await sql.rows("SET LOCAL deadlock_timeout = '30s'")
+            held = await sql.rows(
+                "SELECT item_id FROM assignments WHERE project_id = %(id)s FOR UPDATE",
+                id=from_wire(Kind.PROJECT, project),
+            )
+            removing = asyncio.create_task(api.http.delete(f"/v1/projects/{project}"))
+            await until(sql.somebody_waits)
+            await sql.rows("SELECT 1 FROM items WHERE id = %(item_id)s FOR UPDATE", **held[0])
+        assert (await removing).status_code == 204
+        problem(await api.http.get(f"/v1/projects/{project}"), 404, "not_found")
+
+    async def test_work_that_is_in_its_way_is_told_to_try_again(
+        self, api: Api, labeling: LabelingSide, sql: Sql
+    ) -> None:
+        project = await self._one_held(api, labeling)
+        answer = await api.http.get(f"/v1/projects/{project}/assignments")
+        (held,) = answer.json()["data"]
+        async with sql.connection.transaction():
+            await sql.rows("SET LOCAL deadlock_timeout = '30s'")
+            # as a removal does: the item first, then what hangs on it
+            item = from_wire(Kind.ITEM, held["item"]["id"])
+            await sql.rows("SELECT 1 FROM items WHERE id = %(item)s FOR UPDATE", item=item)
+            submitting = asyncio.create_task(Reviewer(api.http).submit(held, "ham"))
+            await until(sql.somebody_waits)
+            await sql.rows("SELECT 1 FROM assignments WHERE item_id = %(id)s FOR UPDATE", id=item)
+        busy = await submitting
+        problem(busy, 503, "busy")
+        assert int(busy.headers["retry-after"]) > 0
+        assert (await Reviewer(api.http).submit(held, "ham")).status_code == 200
+
+    @staticmethod
+    async def _one_held(api: Api, labeling: LabelingSide) -> str:
+        project = await api.make_project()
+        await api.send_items(project, ["ham at 0.4"])
+        await labeling.drain(project)
+        await Reviewer(api.http).claim(project)
+        return project
 
     async def test_work_under_way_meets_404(self, api: Api, labeling: LabelingSide) -> None:
         project = await api.make_project()
