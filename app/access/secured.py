@@ -89,8 +89,8 @@ def secured_router(tag: str) -> APIRouter:
     return APIRouter(prefix="/v1", tags=[tag], route_class=SecuredRoute)
 
 
-def current_caller(request: Request) -> Caller:
-    """Who calls, as the secured route found out."""
+async def current_caller(request: Request) -> Caller:
+    """Who calls, as the secured route found out; async, since others run on a thread each time."""
     caller: Caller = request.state.caller
     return caller
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from app.errors import (
     invalid_field,
 )
 from app.infra.db import Database
+from app.infra.fresh import Fresh
 from app.infra.ids import Kind, new_id, to_wire
 
 # A revoked key dies at once in the process that revoked it and within this time in all others;
@@ -41,7 +41,6 @@ class _Known:
     scopes: frozenset[Scope]
     project_ids: frozenset[uuid.UUID] | None
     may_name_reviewer: bool
-    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,9 @@ class AccessService:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._remembered: dict[bytes, _Known] = {}
-        self._revocations = 0
+        self._known: Fresh[bytes, _Known | None] = Fresh(
+            self._look_up, seconds=REMEMBER_SECONDS, max_kept=_MAX_REMEMBERED
+        )
 
     async def authenticate(
         self, authorization: str | None, *, scope: Scope, reviewer: str | None
@@ -74,7 +74,9 @@ class AccessService:
             UnauthenticatedError: no key, a malformed, unknown, expired or revoked one.
             MissingScopeError: the key lacks the scope, or may not act for others.
         """
-        known = await self._find(_bearer(authorization))
+        known = await self._known.get(digest(_bearer(authorization)))
+        if known is None:
+            raise UnauthenticatedError("this key is unknown, expired or revoked")
         caller = Caller(
             key_id=known.key_id,
             scopes=known.scopes,
@@ -98,36 +100,22 @@ class AccessService:
             reviewer=reviewer,
         )
 
-    async def _find(self, key: str) -> _Known:
-        fingerprint = digest(key)
-        now = time.monotonic()
-        known = self._remembered.get(fingerprint)
-        if known is not None and known.until > now:
-            return known
-        revocations = self._revocations
+    async def _look_up(self, fingerprint: bytes) -> _Known | None:
         # Looking up by the hash of a random key leaks nothing by its timing that helps to guess
         # another key.
         row = await self._database.fetch_one(_FIND, {"digest": fingerprint})
         if row is None:
-            self._remembered.pop(fingerprint, None)
-            raise UnauthenticatedError("this key is unknown, expired or revoked")
+            return None
         if row["stale"]:
             async with self._database.connection() as connection:
                 await connection.execute(_TOUCH, {"id": row["id"]})
         projects = row["project_ids"]
-        known = _Known(
+        return _Known(
             key_id=row["id"],
             scopes=frozenset(Scope(scope) for scope in row["scopes"]),
             project_ids=None if projects is None else frozenset(projects),
             may_name_reviewer=row["may_name_reviewer"],
-            until=now + REMEMBER_SECONDS,
         )
-        if len(self._remembered) >= _MAX_REMEMBERED:
-            self._remembered.clear()
-        # what was looked up before a revocation must not outlive it
-        if revocations == self._revocations:
-            self._remembered[fingerprint] = known
-        return known
 
     async def create(
         self,
@@ -181,8 +169,7 @@ class AccessService:
             )
         if found is None:
             raise NotFoundError("no such key")
-        self._revocations += 1
-        self._remembered.clear()
+        self._known.forget(lambda _: True)
 
 
 def _bearer(authorization: str | None) -> str:

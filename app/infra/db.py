@@ -30,8 +30,11 @@ SERVER_LIMITS = {
     "statement_timeout": "30s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "30s",
-    # plans of the hot statements must not flip to a generic one that reads the whole queue
-    "plan_cache_mode": "auto",
+    # A prepared statement keeps the plan it got while its tables were small, until they are
+    # analysed again. Every hot statement has its index, so reading a whole table is never right.
+    "enable_seqscan": "off",
+    # compiling costs more than any of our statements
+    "jit": "off",
 }
 
 
