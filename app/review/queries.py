@@ -7,7 +7,8 @@ from __future__ import annotations
 
 # Lowest confidence first, unknown (-infinity) before all. Rows that another claim is taking are
 # skipped, so nobody waits and nothing is handed out twice. A reviewer who has had an item and
-# did not simply lose or return it does not meet it again.
+# did not simply lose or return it does not meet it again. The commit does not wait for the disk: a
+# lease lost in a crash is an item back in the queue, and its random token is never reissued.
 CLAIM = """
 WITH settings AS (
     SELECT make_interval(secs => review_lease_seconds) AS lease
@@ -45,8 +46,9 @@ WITH settings AS (
 SELECT l.id, l.item_id, l.round, l.lease_token, l.lease_expires_at, 'leased' AS state,
        %(reviewer)s::text AS reviewer, i.external_id, p.content, p.metadata, i.label,
        i.confidence, i.confidence_source, i.unknown_reason, i.route_reason, i.prediction_id,
-       r.alternatives, NULL::jsonb AS draft
-FROM leased l
+       r.alternatives, NULL::jsonb AS draft, quick.quick
+FROM (SELECT set_config('synchronous_commit', 'off', true) AS quick) quick
+CROSS JOIN leased l
 JOIN taken t ON t.id = l.id
 JOIN items i ON i.id = l.item_id
 JOIN item_payloads p ON p.item_id = l.item_id
