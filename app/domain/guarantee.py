@@ -18,8 +18,7 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaln
-from scipy.stats import beta as beta_distribution
+from scipy.special import betainc, betaincinv, betaln
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -316,7 +315,7 @@ def clopper_pearson_upper(errors: ArrayLike, n: ArrayLike, delta: float) -> Floa
     k, total = np.broadcast_arrays(np.asarray(errors, float), np.asarray(n, float))
     limit = np.ones(k.shape)
     some = k < total
-    limit[some] = beta_distribution.ppf(1 - delta, k[some] + 1, (total - k)[some])
+    limit[some] = betaincinv(k[some] + 1, (total - k)[some], 1 - delta)
     return limit
 
 
