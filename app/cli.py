@@ -1,4 +1,7 @@
-"""The command `secondlook`."""
+"""The command `secondlook`.
+
+Each command imports what it needs when it is run: none waits for what only another one uses.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,7 @@ import typer
 
 from app.commands.agreement import agreement
 from app.commands.evaluate import evaluate
-from app.demo.run import DemoOptions, run_demo
-from app.infra import migrate as migrations
-from app.reports.invariants import check_invariants
 from app.settings import SettingsError, load_settings
-from app.up import UpOptions
-from app.up import up as run_up
 
 cli = typer.Typer(
     name="secondlook",
@@ -40,6 +38,9 @@ def up(
 
     DATABASE_URL and REDIS_URL in the environment take the place of the embedded engines.
     """
+    from app.up import UpOptions  # noqa: PLC0415
+    from app.up import up as run_up  # noqa: PLC0415
+
     options = UpOptions(host=host, port=port, data_dir=data_dir, workers=workers)
     raise typer.Exit(run_up(options))
 
@@ -54,6 +55,8 @@ def demo(
 
     On your own model with OPENAI_BASE_URL, OPENAI_API_KEY and SECONDLOOK_MODEL.
     """
+    from app.demo.run import DemoOptions, run_demo  # noqa: PLC0415
+
     raise typer.Exit(run_demo(DemoOptions(port=port, ends=exit_)))
 
 
@@ -64,6 +67,8 @@ def migrate(
     down: Annotated[bool, typer.Option("--down", help="go back to the revision")] = False,
 ) -> None:
     """Bring the database of DATABASE_URL to a revision."""
+    from app.infra import migrate as migrations  # noqa: PLC0415
+
     url = load_settings().database_url
     if down:
         migrations.downgrade(url, revision)
@@ -74,6 +79,8 @@ def migrate(
 @cli.command()
 def doctor() -> None:
     """Name every violated invariant in the database of DATABASE_URL; exit 1 if there is one."""
+    from app.reports.invariants import check_invariants  # noqa: PLC0415
+
     violations = asyncio.run(check_invariants(load_settings().database_url))
     for violation in violations:
         typer.echo(f"{violation.invariant}: {violation.detail}")
@@ -92,11 +99,20 @@ cli.command()(agreement)
 
 
 def main() -> None:
-    """Runs the command; a wrong setting is a clear line, not a traceback."""
+    """Runs the command; a wrong setting or an absent database is a clear line, not a traceback."""
     try:
         cli()
     except SettingsError as error:
         sys.exit(f"secondlook: {error}")
+    except Exception as error:
+        # by name, since most commands never import the driver
+        if type(error).__module__.startswith("psycopg") and "OperationalError" in _names(error):
+            sys.exit(f"secondlook: the database can't be reached: {str(error).splitlines()[0]}")
+        raise
+
+
+def _names(error: Exception) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 if __name__ == "__main__":
