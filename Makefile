@@ -6,6 +6,11 @@ UV     := $(BIN)/uv
 # The one tool that is not in the lock file, since it reads the lock file.
 UV_VERSION := 0.13.9
 export UV_NO_PROGRESS := 1
+# The machine's own certificates where it has them: pip trusts those too, and a company's proxy is
+# only among them.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+export UV_SYSTEM_CERTS ?= 1
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test lint types imports bench lock clean
