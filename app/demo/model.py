@@ -19,9 +19,6 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from app.demo.sample import Company
 
-MODEL_ID = "secondlook-demo-tfidf-logreg"
-DESCRIPTION = "TF-IDF and logistic regression on 200 short texts; not a language model"
-
 # Inverse strength of the L2 penalty: the least log-loss of 10-fold cross-validations on the
 # training rows alone, among 3, 10, … 30000. The decision record has the table.
 _C = 3000.0

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.access.bootstrap import make_admin_key
 from app.demo import show
 from app.demo.client import DemoClient, Sample
+from app.demo.identity import DESCRIPTION, MODEL_ID
 from app.demo.sample import industries, part
 from app.infra.supervisor import StartError
 from app.settings import SettingsError
@@ -45,13 +46,14 @@ def run_demo(options: DemoOptions) -> int:
     """Runs the demo; the exit status for the shell."""
     console = Console()
     try:
-        with _model(console) as model_environ:
+        with _model(console) as model:
             up = UpOptions(port=_port(options.port), data_dir=default_data_dir() / "demo")
-            environ = {**os.environ, **model_environ}
+            environ = {**os.environ, **model.environ}
             with running_service(
                 up, environ=environ, first_key=_no_first_key, announce=console.print
             ) as service:
                 key = asyncio.run(make_admin_key(service.database_url, name="demo"))
+                model.wait()
                 asyncio.run(_story(console, service, key))
                 if not options.ends:
                     console.print("\nServing until Ctrl-C.")
@@ -78,40 +80,55 @@ async def _no_first_key(_database_url: str) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Who labels: the environment that names it, and how to wait until it answers."""
+
+    environ: Mapping[str, str]
+    wait: Callable[[], object]
+
+
 @contextmanager
-def _model(console: Console) -> Iterator[Mapping[str, str]]:
-    """The environment of a model: the user's own, else the demo's, served on loopback."""
+def _model(console: Console) -> Iterator[_Model]:
+    """The user's own model, else the demo's, served on loopback."""
     given = [name for name in _OWN_MODEL if os.environ.get(name)]
     if given:
         if not os.environ.get("SECONDLOOK_MODEL"):
             raise SettingsError(f"{given[0]} is set, so set SECONDLOOK_MODEL to the model's name")
         where = os.environ.get("OPENAI_BASE_URL", "OpenAI")
         console.print(f"Model: {os.environ['SECONDLOOK_MODEL']} at {where}")
-        yield {}
+        yield _Model({}, lambda: None)
         return
-    with _demo_server() as told:
-        console.print(f"Model: {told}", highlight=False)
-        model, *_, base_url = told.split()
-        yield {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "demo", "SECONDLOOK_MODEL": model}
+    console.print(f"Model: {MODEL_ID} ({DESCRIPTION})", highlight=False)
+    port = usable_port("127.0.0.1", 0)
+    environ = {
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+        "OPENAI_API_KEY": "demo",
+        "SECONDLOOK_MODEL": MODEL_ID,
+    }
+    with _demo_server(port) as wait:
+        yield _Model(environ, wait)
 
 
 @contextmanager
-def _demo_server() -> Iterator[str]:
-    """The demo model as a process; what it says of itself: its name, what it is, its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.demo.server", "--port", "0"],
+def _demo_server(port: int) -> Iterator[Callable[[], None]]:
+    """The demo model as a process; it trains while the engines start, so waiting comes later."""
+    process = subprocess.Popen(  # noqa: S603  # our own server, with nothing of the user in it
+        [sys.executable, "-m", "app.demo.server", "--port", str(port)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).resolve().parents[2],
         # Ctrl-C is ours to pass on, when the workers have stopped asking
         start_new_session=True,
     )
-    try:
+
+    def wait() -> None:
         assert process.stdout is not None
-        told = process.stdout.readline().strip()
-        if not told:
+        if not process.stdout.readline():
             raise RuntimeError("the demo model did not start")
-        yield told
+
+    try:
+        yield wait
     finally:
         process.terminate()
         process.wait()

@@ -19,7 +19,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from app.demo.model import DESCRIPTION, MODEL_ID, DemoModel
+from app.demo.identity import DESCRIPTION, MODEL_ID
+from app.demo.model import DemoModel
 from app.demo.sample import part
 from app.demo.wire import (
     ChatRequest,

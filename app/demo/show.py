@@ -24,27 +24,28 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def least_certain(entries: Sequence[Mapping[str, Any]], truth: Mapping[str, str]) -> Table:
-    """The head of the queue: item, confidence, what the model thought of, the truth."""
-    table = _table("The ten least certain items")
-    table.add_column("item")
-    table.add_column("confidence", justify="right")
-    table.add_column("the model's alternatives", no_wrap=True)
-    table.add_column("truth")
+    """The head of the queue: each item with what the model thought of, and the truth."""
+    table = Table(
+        title=f"The {len(entries)} least certain items",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        padding=(0, 1),
+    )
+    table.add_column(justify="right", no_wrap=True, min_width=7)
+    table.add_column(overflow="ellipsis", no_wrap=True)
     for entry in entries:
-        confidence = entry["confidence"]
-        known = confidence["value"]
-        shown = f"unknown: {confidence['reason']}" if known is None else f"{known:.3f}"
-        alternatives = "\n".join(
-            f"{each['label']} {each['probability']:.3f}" for each in entry["alternatives"][:_SHOWN]
-        )
+        known = entry["confidence"]["value"]
+        shown = "unknown" if known is None else f"{known:.3f}"
         right = truth[entry["external_id"]]
-        table.add_row(
-            Text(entry["content"]["text"]),
-            shown,
-            Text(alternatives or "none"),
-            Text(right, style="green" if entry["label"] == right else "red"),
+        alternatives = ", ".join(
+            f"{each['label']} {each['probability']:.2f}" for each in entry["alternatives"][:_SHOWN]
         )
-        table.add_section()
+        table.add_row(shown, Text(entry["content"]["text"]))
+        table.add_row("", Text(alternatives or "no alternatives", style="dim"))
+        style = "green" if entry["label"] == right else "red"
+        table.add_row("", Text(f"truth: {right}", style=style))
     return table
 
 
@@ -52,8 +53,8 @@ def by_confidence(report: Mapping[str, Any]) -> Table:
     """The agreement table by confidence bin."""
     n = report["accuracy"]["n"]
     table = _table(
-        f"Agreement with people by confidence: {n} reviewed items, 95% intervals",
-        *("confidence", "items", "agreed", "share", "interval"),
+        f"Agreement with people by confidence, {n} reviewed items",
+        *("confidence", "items", "agreed", "share", "95% interval"),
     )
     for each in reversed(report["by_confidence"]):
         if not each["n"]:
@@ -86,11 +87,7 @@ def thresholds(report: Mapping[str, Any]) -> Table:
     errors = sum(each["n"] - each["agreed"] for each in report["by_confidence"])
     table = _table(
         f"Had a threshold decided these {total} items",
-        "accept from",
-        "model decides",
-        "of these right",
-        "people look at",
-        "and find of all errors",
+        *("accept from", "accepted", "right", "95% interval", "reviewed", "errors found"),
     )
     population = Population("demo items at or above the threshold")
     for index in range(1, len(bins)):
@@ -102,7 +99,8 @@ def thresholds(report: Mapping[str, Any]) -> Table:
         table.add_row(
             f"{bins[index]['low']:g}",
             f"{n / total:.0%}",
-            f"{right / n:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})",
+            f"{right / n:.1%}",
+            f"{accuracy.low:.1%} to {accuracy.high:.1%}",
             f"{1 - n / total:.0%}",
             f"{1 - (n - right) / errors:.0%}",
         )

@@ -16,7 +16,8 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
-from app.demo.model import MODEL_ID, DemoModel, fit
+from app.demo.identity import MODEL_ID
+from app.demo.model import DemoModel, fit
 from app.demo.sample import Company, industries, part
 from app.demo.server import MAX_CHARACTERS, DemoServer
 
