@@ -79,7 +79,13 @@ def _add_health(api: FastAPI, services: Services) -> None:
         """Whether the process answers at all."""
         return {"status": "ok"}
 
-    @api.get("/readyz", tags=["health"], operation_id="readyz", response_model=None)
+    @api.get(
+        "/readyz",
+        tags=["health"],
+        operation_id="readyz",
+        response_model=None,
+        responses={503: {"description": "Not now; Retry-After says when to ask again."}},
+    )
     async def readyz(_request: Request, verbose: Annotated[str | None, Query()] = None) -> Response:
         """Whether it can serve: the database answers. Redis only quickens, so it never counts."""
         ready = await _database_answers(services)

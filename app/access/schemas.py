@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.web.wire import Answer, Moment, Name, Wire, WireId
+from app.web.wire import Answer, Moment, Name, Wire, WireId, example
 
 ScopeName = Literal["admin", "ingest", "reviewer", "read"]
 
 
 class KeyIn(Wire):
     """A new key."""
+
+    model_config = example(name="annotation tool", scopes=["reviewer"], may_name_reviewer=True)
 
     name: Name
     scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=4)]
@@ -26,7 +28,22 @@ class KeyIn(Wire):
     expires_at: Moment | None = None
 
 
+_KEY = {
+    "id": "key_01k2m3n4p5q6r7s8t9v0w1x2y3",
+    "name": "annotation tool",
+    "prefix": "slk_4fGh1k",
+    "scopes": ["reviewer"],
+    "projects": None,
+    "may_name_reviewer": True,
+    "created_at": "2026-11-22T12:00:00Z",
+    "expires_at": None,
+    "last_used_at": None,
+}
+
+
 class KeyOut(Answer):
+    model_config = example(**_KEY)
+
     id: str
     name: str
     prefix: str
@@ -39,4 +56,6 @@ class KeyOut(Answer):
 
 
 class NewKeyOut(KeyOut):
+    model_config = example(**_KEY, key="slk_4fGh1kQ2…")
+
     key: str = Field(description="shown this once")

@@ -6,10 +6,10 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SkipValidation, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.web.wire import Answer, JsonObject, Storable, Text, Wire
+from app.web.wire import Answer, JsonObject, Storable, Text, Wire, example
 
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 64 * 1024
@@ -53,6 +53,10 @@ class MessageIn(Wire):
 class ItemIn(Wire):
     """An item: a text or a chat, one of the two."""
 
+    model_config = example(
+        external_id="mail-1042", text="I was charged twice.", metadata={"lang": "en"}
+    )
+
     external_id: Annotated[str, Field(min_length=1, max_length=200), Storable] | None = Field(
         None, description="yours; unique in the project, so that sending twice makes one item"
     )
@@ -84,7 +88,15 @@ class ItemIn(Wire):
 class BulkIn(Wire):
     """Up to 1,000 items; each row is checked by itself, so one bad row loses no other."""
 
-    items: Annotated[list[Any], Field(min_length=1, max_length=MAX_BULK)]
+    model_config = example(
+        items=[
+            {"external_id": "mail-1042", "text": "I was charged twice."},
+            {"external_id": "mail-1043", "text": "The page stays blank."},
+        ]
+    )
+
+    # documented as what they should be, taken as what they are
+    items: Annotated[list[SkipValidation[ItemIn]], Field(min_length=1, max_length=MAX_BULK)]
 
 
 class ItemFilters(Wire):
@@ -128,6 +140,30 @@ class RowOut(Answer):
 
 
 class BulkOut(Answer):
+    model_config = example(
+        created=1,
+        existing=0,
+        failed=1,
+        results=[
+            {
+                "index": 0,
+                "status": "created",
+                "id": "itm_01k2m3n4p5q6r7s8t9v0w1x2y3",
+                "error": None,
+            },
+            {
+                "index": 1,
+                "status": "invalid",
+                "id": None,
+                "error": {
+                    "code": "invalid",
+                    "detail": "items/1/text: must be a string",
+                    "errors": [{"pointer": "/items/1/text", "detail": "must be a string"}],
+                },
+            },
+        ],
+    )
+
     created: int
     existing: int
     failed: int
@@ -143,6 +179,28 @@ class ConfidenceOut(Answer):
 
 
 class ItemOut(Answer):
+    model_config = example(
+        id="itm_01k2m3n4p5q6r7s8t9v0w1x2y3",
+        project_id="prj_01k2m3n4p5q6r7s8t9v0w1x2y3",
+        external_id="mail-1042",
+        state="in_review",
+        content={"text": "I was charged twice."},
+        metadata={"lang": "en"},
+        label="billing",
+        confidence={"value": 0.62, "source": "logprobs", "reason": None},
+        route="review",
+        route_reason="below_threshold",
+        final_label=None,
+        prediction_id="prd_01k2m3n4p5q6r7s8t9v0w1x2y3",
+        policy_id="pol_01k2m3n4p5q6r7s8t9v0w1x2y3",
+        attempts=1,
+        last_error=None,
+        next_attempt_at=None,
+        created_at="2026-11-22T12:00:00Z",
+        labeled_at="2026-11-22T12:00:02Z",
+        completed_at=None,
+    )
+
     id: str
     project_id: str
     external_id: str | None

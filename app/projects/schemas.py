@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from app.domain.labels import MAX_DESCRIPTION, MAX_LABELS, MAX_NAME
-from app.web.wire import Answer, Name, Storable, Wire
+from app.web.wire import Answer, Name, Storable, Wire, example
 
 LabelName = Annotated[str, Field(max_length=MAX_NAME), Storable]
 
@@ -55,6 +55,8 @@ class LabelerIn(Wire):
 class FixedThresholdIn(Wire):
     """Accept at or above a confidence. Promises nothing about accuracy."""
 
+    model_config = example(kind="fixed_threshold", threshold=0.95)
+
     kind: Literal["fixed_threshold"]
     threshold: Annotated[float, Field(ge=0, le=1)]
 
@@ -62,11 +64,15 @@ class FixedThresholdIn(Wire):
 class ReviewAllIn(Wire):
     """People decide everything."""
 
+    model_config = example(kind="review_all")
+
     kind: Literal["review_all"]
 
 
 class AcceptAllIn(Wire):
     """The model decides whatever it gave a known confidence for."""
+
+    model_config = example(kind="accept_all")
 
     kind: Literal["accept_all"]
 
@@ -76,6 +82,16 @@ PolicyIn = Annotated[FixedThresholdIn | ReviewAllIn | AcceptAllIn, Field(discrim
 
 class ProjectIn(Wire):
     """A new project."""
+
+    model_config = example(
+        name="support mail",
+        label_schema={
+            "kind": "single_choice",
+            "labels": ["billing", {"name": "bug", "description": "something is broken"}],
+        },
+        labeler={"model": "gpt-4o-mini", "instructions": "What is this mail about?"},
+        policy={"kind": "fixed_threshold", "threshold": 0.95},
+    )
 
     name: Name
     label_schema: SingleChoiceIn
@@ -110,7 +126,17 @@ class LabelerOut(Answer):
     parameters: dict[str, Any]
 
 
+_POLICY = {
+    "id": "pol_01k2m3n4p5q6r7s8t9v0w1x2y3",
+    "version": 1,
+    "policy": {"kind": "fixed_threshold", "threshold": 0.95},
+    "created_at": "2026-11-22T12:00:00Z",
+}
+
+
 class PolicyOut(Answer):
+    model_config = example(**_POLICY)
+
     id: str
     version: int
     policy: dict[str, Any]
@@ -118,6 +144,35 @@ class PolicyOut(Answer):
 
 
 class ProjectOut(Answer):
+    model_config = example(
+        id="prj_01k2m3n4p5q6r7s8t9v0w1x2y3",
+        name="support mail",
+        label_schema={
+            "id": "sch_01k2m3n4p5q6r7s8t9v0w1x2y3",
+            "version": 1,
+            "kind": "single_choice",
+            "labels": [
+                {"name": "billing", "description": ""},
+                {"name": "bug", "description": "something is broken"},
+            ],
+        },
+        labeler={
+            "id": "lbr_01k2m3n4p5q6r7s8t9v0w1x2y3",
+            "revision": 1,
+            "model": "gpt-4o-mini",
+            "base_url": None,
+            "instructions": "What is this mail about?",
+            "prompt_version": "single_choice/1",
+            "prompt_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "parameters": {"temperature": 0.0, "top_logprobs": 20},
+        },
+        policy=_POLICY,
+        review_lease_seconds=600,
+        audit_probability=0.1,
+        train_probability=0.025,
+        created_at="2026-11-22T12:00:00Z",
+    )
+
     id: str
     name: str
     label_schema: LabelSchemaOut

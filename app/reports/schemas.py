@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
-from app.web.wire import Answer
+from app.web.wire import Answer, example
 
 
 class PopulationOut(Answer):
@@ -24,6 +26,20 @@ class EstimateOut(Answer):
     n: int
     method: str
     population: PopulationOut
+
+
+def _estimate(value: float, low: float, high: float, n: int, *, what: str = "") -> dict[str, Any]:
+    """An example."""
+    population = f"items reviewed by people and labelled by the model{what}"
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "level": 0.95,
+        "n": n,
+        "method": "wilson",
+        "population": {"what": population, "of": n},
+    }
 
 
 class LabelAgreementOut(Answer):
@@ -56,6 +72,39 @@ class CoverageOut(Answer):
 
 
 class AgreementOut(Answer):
+    model_config = example(
+        label_schema_version=1,
+        coverage={
+            "reviewed": 13,
+            "without_label": 1,
+            "waiting": 171,
+            "accepted": 804,
+            "note": "Reviewed items are those the policy sent to people.",
+        },
+        accuracy=_estimate(0.75, 0.468, 0.911, 12),
+        cohen_kappa={**_estimate(0.5, 0.004, 0.996, 12), "method": "normal"},
+        labels=[
+            {
+                "label": "billing",
+                "support": 6,
+                "predicted": 7,
+                "precision": _estimate(0.714, 0.359, 0.918, 7, what=", labelled billing"),
+                "recall": _estimate(0.833, 0.436, 0.97, 6, what=", labelled billing"),
+                "f1": {**_estimate(0.769, 0.465, 0.932, 8), "method": "wilson_union"},
+            }
+        ],
+        confusion=[[5, 2], [1, 4]],
+        by_confidence=[
+            {
+                "low": 0.5,
+                "high": 0.7,
+                "n": 12,
+                "agreed": 9,
+                "agreement": _estimate(0.75, 0.468, 0.911, 12, what=", confidence in [0.5, 0.7)"),
+            }
+        ],
+    )
+
     label_schema_version: int
     coverage: CoverageOut
     accuracy: EstimateOut
@@ -69,6 +118,16 @@ class AgreementOut(Answer):
 
 class StatsOut(Answer):
     """Where a project stands now."""
+
+    model_config = example(
+        items={"pending": 0, "labeling": 12, "accepted": 804, "in_review": 171, "completed": 13},
+        total=1000,
+        labels_per_second=58.3,
+        queue_depth=166,
+        leased=5,
+        oldest_pending_seconds=None,
+        oldest_in_review_seconds=41.5,
+    )
 
     items: dict[str, int] = Field(description="number of items by state")
     total: int

@@ -35,6 +35,11 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def example(**fields: Any) -> ConfigDict:
+    """The example that the OpenAPI document shows of a model."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
 def storable(value: str) -> str:
     """The text, if PostgreSQL can store it.
 

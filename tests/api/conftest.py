@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
 
+import httpx2
 import psycopg
 import pytest
 
@@ -20,6 +22,7 @@ from tests.support.api import Api, serve_api
 from tests.support.labeling import LabelingSide
 from tests.support.model_plays import FAULTS, seeded
 from tests.support.model_server import ModelServer
+from tests.support.openapi_snapshot import require_documented
 from tests.support.sql import Sql
 
 _TOLD = re.compile(r"(?P<label>[a-z ]+) at (?P<p>[01]\.?\d*)\b")
@@ -63,12 +66,24 @@ def settings(
     return make_settings(database_url=database_url, openai_base_url=model_server.url)
 
 
+@dataclass(frozen=True)
+class DocumentedApi(Api):
+    """Holds every answer that a test gets against the OpenAPI document."""
+
+    @asynccontextmanager
+    async def client(self, key: str | None, **headers: str) -> AsyncIterator[httpx2.AsyncClient]:
+        async with Api.client(self, key, **headers) as http:
+            http.event_hooks["response"].append(require_documented)
+            yield http
+
+
 @pytest.fixture(scope="module")
 async def api(settings: Settings) -> AsyncIterator[Api]:
     key = await ensure_first_key(settings.database_url)
     assert key is not None
     async with serve_api(settings, admin_key=key) as running:
-        yield running
+        running.http.event_hooks["response"].append(require_documented)
+        yield DocumentedApi(running.base_url, running.admin_key, running.http)
 
 
 @pytest.fixture(scope="module")

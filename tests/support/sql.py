@@ -28,10 +28,10 @@ class Sql:
             return await cursor.fetchall() if cursor.description else []
 
     async def waiting(self) -> int:
-        """How many requests wait for a lock in this database."""
+        """How many others wait for a lock that this connection holds."""
         (row,) = await self.rows(
-            "SELECT count(*) AS n FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            "SELECT count(DISTINCT pid) AS n FROM pg_locks "
+            "WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
         )
         return int(row["n"])
 
