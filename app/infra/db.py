@@ -7,7 +7,7 @@ one statement that commits by itself: one round trip.
 
 from __future__ import annotations
 
-import asyncio
+import select
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -139,28 +139,24 @@ class Database:
             },
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
-        self._healing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Starts the pool without waiting for the server: the process may be up before it."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        if self._healing is not None:
-            self._healing.cancel()
         await self._pool.close()
         await self._engine.dispose()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection on which every statement commits by itself."""
+        connection = await self._working_connection()
         try:
-            async with self._pool.connection() as connection:
+            async with connection:
                 yield connection
-        except psycopg.Error as error:
-            if is_unavailable(error):
-                self._heal()
-            raise
+        finally:
+            await self._pool.putconn(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -186,7 +182,28 @@ class Database:
             cursor = await connection.execute(sql, parameters, prepare=True)
             return await cursor.fetchone()
 
-    def _heal(self) -> None:
-        """Looks at all idle connections when one broke, so that not every one costs a request."""
-        if self._healing is None or self._healing.done():
-            self._healing = asyncio.create_task(self._pool.check())
+    async def _working_connection(self) -> Connection:
+        """A connection that has not broken while it idled, however many have.
+
+        The pool's own check would ask the server each time, and wait longer with each broken one.
+        """
+        while True:
+            connection = await self._pool.getconn()
+            try:
+                if _was_told_something(connection):
+                    await AsyncConnectionPool.check_connection(connection)
+            except psycopg.Error:
+                # the pool throws it away and makes another
+                await self._pool.putconn(connection)
+            except BaseException:
+                await self._pool.putconn(connection)
+                raise
+            else:
+                return connection
+
+
+def _was_told_something(connection: Connection) -> bool:
+    """Whether there is something to read on an idle connection: mostly that the server ends it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -160,7 +160,7 @@ class TestAWorker:
         project = await make_work(stage, 5)
         await until_state(stage, project, accepted=5)
         await stage.sql.rows(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND application_name = 'secondlook-worker'"
         )
         await stage.api.send_items(project, ["more"])
