@@ -27,6 +27,7 @@ from app.up import Service, UpOptions, default_data_dir, running_service, usable
 
 _OWN_MODEL = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "SECONDLOOK_MODEL")
 _PORT = 8000
+_EXPLAIN_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +151,17 @@ async def _story(console: Console, service: Service, key: str) -> None:
             labelling = progress.add_task("labelling", total=len(samples))
             began = time.monotonic()
             await client.send(samples)
+            told, told_at = None, time.monotonic()
             async for labelled in client.watch_labelling():
                 progress.update(labelling, completed=labelled)
+                if time.monotonic() - told_at > _EXPLAIN_SECONDS:
+                    told_at = time.monotonic()
+                    trouble = await client.what_holds_it_up()
+                    if trouble not in {None, told}:
+                        told = trouble
+                        progress.console.print(f"{trouble}; trying again, with growing pauses")
             rate = len(samples) / (time.monotonic() - began)
-        console.print(f"{len(samples)} items labelled: {rate:.0f} labels per second\n")
+        console.print(f"{len(samples)} items through labelling, {rate:.0f} labels per second\n")
         console.print(show.least_certain(await client.least_certain(10), truth))
         with _progress(console) as progress:
             reviewing = progress.add_task("reviewing", total=len(samples))
@@ -164,8 +172,11 @@ async def _story(console: Console, service: Service, key: str) -> None:
         console.print(
             "The queue is worked: simulated reviewers decided every item by the known truth.\n"
         )
-        console.print(show.by_confidence(report))
-        console.print(show.thresholds(report))
+        if report["accuracy"]["n"]:
+            console.print(show.by_confidence(report))
+            console.print(show.thresholds(report))
+        else:
+            console.print("The model gave no item a label, so there is no agreement to tell of.")
         show.go_on(console, base_url=service.base_url, key=key, project=client.project)
 
 
