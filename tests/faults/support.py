@@ -1,0 +1,122 @@
+"""The whole service as processes on engines of its own, to be broken part by part."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+from psycopg.rows import dict_row
+
+from app.access.bootstrap import ensure_first_key
+from app.infra import migrate
+from app.infra.embedded import EmbeddedEngines
+from app.settings import Settings
+from tests.support import processes
+from tests.support.api import Api
+from tests.support.model_server import ModelServer
+from tests.support.processes import Program
+
+
+def free_port() -> int:
+    """A port nobody has now; a program that is killed and started again keeps it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that runs.
+
+    Attributes:
+        engines: PostgreSQL and Valkey, of this service alone.
+        settings: what the programs were started with.
+        model: the scripted model server.
+        server, worker, sweeper: the programs.
+        api: a client of the server.
+    """
+
+    engines: EmbeddedEngines
+    settings: Settings
+    model: ModelServer
+    server: Program
+    worker: Program
+    sweeper: Program
+    api: Api
+
+    async def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+        """What the database says; on a connection of its own, since others are broken here."""
+        connection = await psycopg.AsyncConnection.connect(
+            self.settings.database_url,
+            autocommit=True,
+            application_name="test",
+            row_factory=dict_row,
+        )
+        async with connection:
+            cursor = await connection.execute(statement.encode(), parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def value(self, statement: str, **parameters: Any) -> Any:
+        """The one value of a query."""
+        (row,) = await self.rows(statement, **parameters)
+        (found,) = row.values()
+        return found
+
+    async def break_connections(self) -> None:
+        """Terminates every backend of the service, as a restart of PostgreSQL does."""
+        await self.rows(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE application_name LIKE 'secondlook-%%'"
+        )
+
+    async def until_value(self, statement: str, expected: Any, **parameters: Any) -> None:
+        """Until a query says so."""
+        async with asyncio.timeout(processes.PATIENCE):
+            while (found := await self.value(statement, **parameters)) != expected:  # noqa: ASYNC110  # polled
+                await asyncio.sleep(0.05)
+        assert found == expected
+
+
+@asynccontextmanager
+async def running_service(
+    directory: Path, *, settings: Mapping[str, Any], worker_processes: int = 2
+) -> AsyncIterator[Service]:
+    """A service whose API answers; worker and sweeper are for the test to start."""
+    async with AsyncExitStack() as stack:
+        engines = stack.enter_context(
+            EmbeddedEngines(directory / "engines", postgres_settings={"fsync": "off"})
+        )
+        migrate.upgrade(engines.database_url)
+        key = await ensure_first_key(engines.database_url)
+        assert key is not None
+        model = stack.enter_context(ModelServer())
+        chosen = Settings(
+            database_url=engines.database_url,
+            redis_url=engines.redis_url,
+            openai_base_url=model.url,
+            openai_api_key="sk-test-canary",
+            model="scripted-test-model",
+            **settings,
+        )
+        port = free_port()
+        server = processes.api_server(chosen, directory, port=port)
+        worker = processes.worker(chosen, directory, processes=worker_processes)
+        sweeper = processes.sweeper(chosen, directory)
+        for each in (server, worker, sweeper):
+            stack.callback(each.kill)
+        base_url = f"http://127.0.0.1:{port}"
+        server.start()
+        await processes.until_answered(f"{base_url}/readyz")
+        http = await stack.enter_async_context(
+            httpx2.AsyncClient(
+                base_url=base_url, headers={"Authorization": f"Bearer {key}"}, timeout=30
+            )
+        )
+        api = Api(base_url, key, http)
+        yield Service(engines, chosen, model, server, worker, sweeper, api)
