@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psycopg
 from psycopg.rows import dict_row
 
@@ -22,12 +20,6 @@ from tests.support import processes
 from tests.support.api import Api
 from tests.support.model_server import ModelServer
 from tests.support.processes import Program
-
-
-def free_port() -> int:
-    """A port nobody has now; a program that is killed and started again keeps it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ async def running_service(
             model="scripted-test-model",
             **settings,
         )
-        port = free_port()
+        port = processes.free_port()
         server = processes.api_server(chosen, directory, port=port)
         worker = processes.worker(chosen, directory, processes=worker_processes)
         sweeper = processes.sweeper(chosen, directory)
@@ -114,9 +106,7 @@ async def running_service(
         server.start()
         await processes.until_answered(f"{base_url}/readyz")
         http = await stack.enter_async_context(
-            httpx2.AsyncClient(
-                base_url=base_url, headers={"Authorization": f"Bearer {key}"}, timeout=30
-            )
+            processes.client(base_url, {"Authorization": f"Bearer {key}"})
         )
         api = Api(base_url, key, http)
         yield Service(engines, chosen, model, server, worker, sweeper, api)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -143,14 +144,26 @@ def sweeper(settings: Settings, directory: Path, *, name: str = "sweeper") -> Pr
     )
 
 
-def api_server(settings: Settings, directory: Path, *, port: int) -> Program:
+def api_server(settings: Settings, directory: Path, *, port: int, **more: str) -> Program:
     """The API on a port of loopback; ready when it answers."""
     return Program(
         *("-m", "uvicorn", "app.main:create_app", "--factory", "--no-access-log"),
         *("--host", "127.0.0.1", "--port", str(port)),
-        env=environment(settings),
+        env=environment(settings, **more),
         log=directory / "api.log",
     )
+
+
+def client(base_url: str, headers: dict[str, str]) -> httpx2.AsyncClient:
+    """A patient client of the API."""
+    # plain HTTP: reading the system's certificates would cost 60 ms a client
+    return httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=60, verify=False)
+
+
+def free_port() -> int:
+    """A port nobody has now; a program that is killed and started again keeps it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 async def until(happened: Callable[[], bool]) -> None:
@@ -164,7 +177,7 @@ async def until(happened: Callable[[], bool]) -> None:
 async def until_answered(url: str) -> None:
     """Until somebody answers 200 there."""
     deadline = time.monotonic() + PATIENCE
-    async with httpx2.AsyncClient(timeout=2) as http:
+    async with httpx2.AsyncClient(timeout=2, verify=False) as http:
         while True:
             with suppress(httpx2.HTTPError):
                 if (await http.get(url)).status_code == 200:
