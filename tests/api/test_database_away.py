@@ -39,21 +39,22 @@ async def nowhere(
 
 
 class TestBeforeItIsThere:
-    async def test_requests_are_told_when_to_try_again(self, nowhere: Api) -> None:
-        unavailable(await nowhere.http.get("/v1/projects"))
-
-    async def test_it_is_alive_but_not_ready(self, nowhere: Api) -> None:
-        async with nowhere.client(None) as http:
-            assert (await http.get("/livez")).json() == {"status": "ok"}
-            assert (await http.get("/version")).status_code == 200
-            answer = await http.get("/readyz", params={"verbose": ""})
-        assert answer.status_code == 503
-        assert int(answer.headers["retry-after"]) > 0
-        assert answer.json()["status"] == "unavailable"
-        assert answer.json()["dependencies"]["database"] == "unavailable"
+    async def test_it_is_alive_and_says_when_to_try_again(self, nowhere: Api) -> None:
+        # both wait for a connection, so they wait together
+        answer, ready = await asyncio.gather(
+            nowhere.http.get("/v1/projects"),
+            nowhere.http.get("/readyz", params={"verbose": ""}),
+        )
+        unavailable(answer)
+        assert ready.status_code == 503
+        assert int(ready.headers["retry-after"]) > 0
+        assert ready.json()["status"] == "unavailable"
+        assert ready.json()["dependencies"]["database"] == "unavailable"
 
     async def test_what_needs_no_database_is_answered(self, nowhere: Api) -> None:
         async with nowhere.client(None) as http:
+            assert (await http.get("/livez")).json() == {"status": "ok"}
+            assert (await http.get("/version")).status_code == 200
             problem(await http.get("/v1/projects"), 401, "unauthenticated")
             problem(await http.get("/v1/nothing"), 404, "not_found")
 
