@@ -15,7 +15,7 @@ import typer
 
 from app.commands.agreement import agreement
 from app.commands.evaluate import evaluate
-from app.settings import SettingsError, load_settings
+from app.settings import SettingsError, database_url
 
 cli = typer.Typer(
     name="secondlook",
@@ -69,7 +69,7 @@ def migrate(
     """Bring the database of DATABASE_URL to a revision."""
     from app.infra import migrate as migrations  # noqa: PLC0415
 
-    url = load_settings().database_url
+    url = database_url()
     if down:
         migrations.downgrade(url, revision)
     else:
@@ -81,7 +81,7 @@ def doctor() -> None:
     """Name every violated invariant in the database of DATABASE_URL; exit 1 if there is one."""
     from app.reports.invariants import check_invariants  # noqa: PLC0415
 
-    violations = asyncio.run(check_invariants(load_settings().database_url))
+    violations = asyncio.run(check_invariants(database_url()))
     for violation in violations:
         typer.echo(f"{violation.invariant}: {violation.detail}")
     typer.echo(f"{len(violations)} violations")

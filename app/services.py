@@ -53,7 +53,11 @@ def build_services(settings: Settings) -> Services:
         database=database,
         wake_ups=wake_ups,
         access=AccessService(database),
-        projects=ProjectService(database, default_model=settings.model),
+        projects=ProjectService(
+            database,
+            default_model=settings.model,
+            default_base_url=settings.openai_base_url,
+        ),
         items=items,
         predictions=PredictionService(database, items),
         review=ReviewService(database),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -75,7 +77,9 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = _env(
         "SECONDLOOK_MAX_BODY_BYTES", 16 * 1024 * 1024, "largest request body accepted"
     )
-    log_level: str = _env("SECONDLOOK_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
+        "SECONDLOOK_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"
+    )
     data_dir: Path | None = _env(
         "SECONDLOOK_DATA_DIR", None, "where the embedded engines keep their data"
     )
@@ -96,6 +100,18 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return value
 
+    @field_validator("openai_base_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
@@ -113,8 +129,24 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError("; ".join(lines)) from error
+        problems = error.errors(include_input=False, include_url=False)
+        raise SettingsError("; ".join(map(_sentence, problems))) from error
+
+
+def database_url() -> str:
+    """The one setting of commands that only read or move the database.
+
+    Raises:
+        SettingsError: DATABASE_URL is missing or wrong.
+    """
+    # no other server is spoken to, so none has to be named
+    return load_settings(redis_url=os.environ.get("REDIS_URL") or "unix:///nowhere").database_url
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    names = {name: str(field.validation_alias) for name, field in Settings.model_fields.items()}
+    name = ".".join(names.get(str(part), str(part)) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{name} is not set"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message

@@ -14,7 +14,8 @@ import uvloop
 from app.access.keys import Caller, Scope
 from app.infra.db import Database
 from app.infra.ids import Kind, from_wire
-from app.review.service import ReviewService, Verdict
+from app.review.record import Verdict
+from app.review.service import ReviewService
 
 
 async def cycles(project: str, *, clients: int, seconds: float, submit: bool) -> float:

@@ -1,7 +1,7 @@
 """Real engines for every test that needs them: one PostgreSQL and one Valkey a test process.
 
 A test that asks for `database_url` gets a database of its own, made from a migrated template; when
-the test is over, every invariant of guarantees.md is checked on it.
+the test is over, every invariant is checked on it.
 """
 
 from __future__ import annotations

@@ -65,12 +65,9 @@ class DemoClient:
 
     async def what_holds_it_up(self) -> str | None:
         """The last error of an item that waits for another try; None where there is none."""
-        for state in ("pending", "in_review"):
-            found = await self._get(f"/v1/projects/{self.project}/items", state=state, limit=200)
-            for item in found["data"]:
-                if item["last_error"] is not None:
-                    return str(item["last_error"])
-        return None
+        found = await self._get(f"/v1/projects/{self.project}/items", state="pending", limit=200)
+        errors = (item["last_error"] for item in found["data"])
+        return next((str(error) for error in errors if error is not None), None)
 
     async def least_certain(self, count: int) -> list[dict[str, Any]]:
         """The head of the queue with each item's text and alternatives."""

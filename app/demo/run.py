@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,7 @@ class DemoOptions:
 def run_demo(options: DemoOptions) -> int:
     """Runs the demo; the exit status for the shell."""
     console = Console()
+    told = False
     try:
         with _model(console) as model:
             up = UpOptions(port=_port(options.port), data_dir=default_data_dir() / "demo")
@@ -55,12 +57,14 @@ def run_demo(options: DemoOptions) -> int:
             ) as service:
                 key = asyncio.run(make_admin_key(service.database_url, name="demo"))
                 model.wait()
-                asyncio.run(_story(console, service, key))
+                project = asyncio.run(_story(console, service, key))
+                told = True
                 if not options.ends:
+                    show.go_on(console, base_url=service.base_url, key=key, project=project)
                     console.print("\nServing until Ctrl-C.")
                     service.wait()
     except KeyboardInterrupt:
-        return 0
+        return 0 if told else 128 + signal.SIGINT
     except (StartError, SettingsError, RuntimeError) as error:
         sys.stderr.write(f"secondlook: {error}\n")
         return 1
@@ -139,7 +143,7 @@ def _samples() -> list[Sample]:
     return [Sample(each.id, each.text, each.industry) for each in part("stream")]
 
 
-async def _story(console: Console, service: Service, key: str) -> None:
+async def _story(console: Console, service: Service, key: str) -> str:
     samples = _samples()
     truth = {each.external_id: each.truth for each in samples}
     async with httpx2.AsyncClient(
@@ -177,7 +181,7 @@ async def _story(console: Console, service: Service, key: str) -> None:
             console.print(show.thresholds(report))
         else:
             console.print("The model gave no item a label, so there is no agreement to tell of.")
-        show.go_on(console, base_url=service.base_url, key=key, project=client.project)
+        return client.project
 
 
 def _progress(console: Console) -> Progress:

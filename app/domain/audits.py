@@ -1,7 +1,7 @@
 """Audits: which items are drawn, how many, and which of those drawn may be counted.
 
 The coin of an item is drawn at ingest, uniform on [0, 1), and stored with it; it knows neither the
-item's content nor its confidence. See confidence.md section 4.
+item's content nor its confidence. See docs/guarantee.md.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The coin and the rank every item draws at ingest (confidence.md section 4.1).
+"""The coin and the rank every item draws at ingest (docs/guarantee.md).
 
 Both are independent of content and confidence and stored with the probabilities they were drawn
 with, so that whatever is later learned from audited items can be weighted back to all items.

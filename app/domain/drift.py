@@ -7,7 +7,7 @@ far, so a change is found whenever it happens, and while there is none M - n is 
 average M needs at least as many audits to reach a level as the level says.
 
 Source: Shin, Ramdas and Rinaldo 2022, E-detectors (Shiryaev-Roberts form). Thresholds and factors:
-confidence.md section 4, measured in docs/guarantee.md.
+docs/guarantee.md, measured there.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Routing: what becomes of a label, as a value; the shell performs it.
 
-A policy is versioned; an item keeps the policy that routed it. The guarantee of confidence.md
-section 4 will be one more policy here: its certificates decide on the same score.
+A policy is versioned; an item keeps the policy that routed it. The guarantee of
+docs/guarantee.md will be one more policy here: its certificates decide on the same score.
 """
 
 from __future__ import annotations

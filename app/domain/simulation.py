@@ -3,7 +3,7 @@
 A world holds the items of many runs as arrays (run, item): which labels are wrong, the audit coin,
 and for every score version the place of each item on that version's grid. It also knows the truth:
 the delivered error and the accepted share of every threshold. app/domain/trials.py runs a method
-on it and never looks at the truth. Settings: confidence.md section 4.
+on it and never looks at the truth. See docs/guarantee.md.
 """
 
 from collections.abc import Sequence

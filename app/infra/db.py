@@ -65,6 +65,9 @@ class Base(DeclarativeBase):
 
 # serialization failure, deadlock, lock not available
 _CONTENDED = frozenset({"40001", "40P01", "55P03"})
+# admin shutdown, crash shutdown, cannot connect now, database dropped
+_STOPPING = frozenset({"57P01", "57P02", "57P03", "57P04"})
+_TOO_SLOW = "57014"
 
 
 def sqlalchemy_url(database_url: str) -> str:
@@ -83,15 +86,26 @@ def is_unavailable(error: BaseException) -> bool:
             error.orig is not None and is_unavailable(error.orig)
         )
     if isinstance(error, psycopg.OperationalError):
-        # 53/57/08: no resources, operator intervention, connection exceptions; None: the
-        # connection broke before the server could say anything
-        return error.sqlstate is None or error.sqlstate[:2] in {"53", "57", "08"}
+        # no resources, connection exceptions, or a server that is stopping or starting; None: the
+        # connection broke before the server could say anything. A statement that was cancelled
+        # for its time (57014) found the server there.
+        state = error.sqlstate
+        return state is None or state[:2] in {"53", "08"} or state in _STOPPING
     return isinstance(error, psycopg.InterfaceError)
 
 
 def is_contended(error: BaseException) -> bool:
     """Whether a transaction lost against another (deadlock, lock not had in time): try again."""
+    if isinstance(error, DBAPIError):
+        return error.orig is not None and is_contended(error.orig)
     return isinstance(error, psycopg.OperationalError) and error.sqlstate in _CONTENDED
+
+
+def is_too_slow(error: BaseException) -> bool:
+    """Whether the server ended a statement because it took too long."""
+    if isinstance(error, DBAPIError):
+        return error.orig is not None and is_too_slow(error.orig)
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate == _TOO_SLOW
 
 
 def describe(error: BaseException) -> str:

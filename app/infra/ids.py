@@ -24,7 +24,6 @@ class Kind(StrEnum):
     FINAL_LABEL = "fin"
     EVENT = "evt"
     API_KEY = "key"
-    LEASE = "lse"
     REQUEST = "req"
 
 
@@ -55,9 +54,3 @@ def from_wire(kind: Kind, text: str) -> uuid.UUID:
     if parsed.prefix != kind.value:
         raise InvalidIdError(f"not an id of the form {kind.value}_…")
     return uuid.UUID(bytes=parsed.uuid.bytes)
-
-
-def id_at(epoch_seconds: float) -> uuid.UUID:
-    """The smallest UUIDv7 of a moment: ids made from then on are not below it."""
-    milliseconds = max(0, int(epoch_seconds * 1000))
-    return uuid.UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))

@@ -80,7 +80,7 @@ class Item(Base):
     )
     external_id: Mapped[str | None] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text, server_default="pending")
-    # drawn at ingest, independent of content and confidence (confidence.md, 4.1)
+    # drawn at ingest, independent of content and confidence (docs/guarantee.md)
     rank: Mapped[float] = mapped_column(Double)
     coin: Mapped[str] = mapped_column(Text)
     audit_probability: Mapped[float] = mapped_column(Double)

@@ -112,7 +112,7 @@ async def list_items(
     rows = await _service(request).list_items(
         path_id(Kind.PROJECT, project_id), filters=conditions, limit=filters.limit, caller=caller
     )
-    return make_page(rows, limit=filters.limit, key=lambda row: _uuid(row["id"]), show=show_item)
+    return make_page(rows, limit=filters.limit, key=_id, show=show_item)
 
 
 @router.get("/items/{item_id}", operation_id="get_item", openapi_extra=needs(Scope.READ))
@@ -128,8 +128,9 @@ def _new_item(item: ItemIn) -> NewItem:
     return NewItem(item.external_id, item.content(), item.metadata)
 
 
-def _uuid(value: uuid.UUID) -> uuid.UUID:
-    return value
+def _id(row: DictRow) -> uuid.UUID:
+    item_id: uuid.UUID = row["id"]
+    return item_id
 
 
 def _refused(index: int, raw: Any, error: ValidationError) -> RowOut:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,21 +82,34 @@ Outcome = Answered | Failed
 
 
 async def ask(
-    client: ModelClient, question: Question, job: Job, *, deadline_seconds: float
+    client: ModelClient,
+    question: Question,
+    job: Job,
+    *,
+    deadline_seconds: float,
+    rest_seconds: Callable[[], float] = lambda: 0.0,
 ) -> Outcome:
     """Asks for one item's label, and once more where the answer can't be used.
 
-    The deadline is for both calls together, so that the lease can be set by it.
+    Args:
+        client: of the endpoint.
+        question: what is asked.
+        job: of which item.
+        deadline_seconds: for both calls together, so that the lease can be set by it.
+        rest_seconds: for how long the endpoint must rest, asked before each call; above 0 the
+            item comes back later, with no attempt burned.
     """
     began = time.monotonic()
     messages = prompting.build_messages(question.system, job.content)
     try:
+        _require_awake(rest_seconds())
         reading = await _read(client, question, messages, deadline_seconds)
         if not reading.repairable:
             return Answered(job, reading, False, time.monotonic() - began)
         again = prompting.build_repair(messages, reading.answer or "")
         left = deadline_seconds - (time.monotonic() - began)
         try:
+            _require_awake(rest_seconds())
             second = await _read(client, question, again, left)
         except CallError as error:
             if error.failure is FailureClass.RATE_LIMITED:
@@ -107,6 +120,16 @@ async def ask(
     except CallError as error:
         return Failed(job, error.failure, error.reason, error.detail, error.retry_after)
     return Answered(job, second, True, time.monotonic() - began)
+
+
+def _require_awake(rest: float) -> None:
+    if rest > 0:
+        raise CallError(
+            FailureClass.RATE_LIMITED,
+            "the model server asked for patience",
+            reason=UnknownReason.ATTEMPTS_EXHAUSTED,
+            retry_after=rest,
+        )
 
 
 async def _read(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -23,6 +23,9 @@ from app.domain.unknown import UnknownReason
 # What the SDK sends where a server wants no key.
 _NO_KEY = "none"
 _KEEPALIVE_SECONDS = 30.0
+# 20 alternatives for each of a thousand tokens fit ten times
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_TOO_LARGE = f"it has more than {MAX_ANSWER_BYTES} bytes"
 # what a request to any server needs
 _PLAIN_HEADERS = frozenset(
     {
@@ -39,10 +42,9 @@ _PLAIN_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
-    """A body that came with a 2xx status, whatever it is, and how long it took in seconds."""
+    """A body that came with a 2xx status, whatever it is."""
 
     body: bytes
-    seconds: float
 
 
 class CallError(Exception):
@@ -124,9 +126,13 @@ class OpenAIClient:
             # the total deadline is the caller's; the SDK's own is per read and outlived by a drip
             timeout=None,
             http_client=DefaultAioHttpClient(
-                event_hooks={"request": [] if own else [_keep_to_ourselves]},
+                event_hooks={
+                    "request": [] if own else [_keep_to_ourselves],
+                    "response": [_bound_body],
+                },
                 # an item must not follow a redirect to a host that nobody named
                 follow_redirects=False,
+                headers={"Accept-Encoding": "identity"},
                 limits=httpx2.Limits(
                     max_connections=calls_in_flight,
                     max_keepalive_connections=calls_in_flight,
@@ -136,7 +142,6 @@ class OpenAIClient:
         )
 
     async def complete(self, body: Mapping[str, Any]) -> RawAnswer:
-        began = time.monotonic()
         try:
             response = await self._sdk.post("/chat/completions", body=body, cast_to=httpx2.Response)
             content = response.content
@@ -144,11 +149,13 @@ class OpenAIClient:
             raise _status_error(error) from error
         except openai.APIConnectionError as error:
             raise _unreachable(error) from error
+        except AnswerTooLargeError as error:
+            raise _too_large(error) from error
         except Exception as error:
             # the SDK lets through what its transport does not know, such as an answer that is
             # no HTTP
             raise _unreachable(error) from error
-        return RawAnswer(content, time.monotonic() - began)
+        return RawAnswer(content)
 
     async def close(self) -> None:
         await self._sdk.close()
@@ -162,6 +169,44 @@ async def _keep_to_ourselves(request: httpx2.Request) -> None:
     for name in set(request.headers) - _PLAIN_HEADERS:
         del request.headers[name]
     request.headers["authorization"] = f"Bearer {_NO_KEY}"
+
+
+class AnswerTooLargeError(httpx2.StreamError):
+    """The body is larger than any answer we could want, or packed so that it may become so."""
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """A body that ends with an error when it exceeds the limit."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        received = 0
+        async for chunk in self._stream:
+            received += len(chunk)
+            if received > MAX_ANSWER_BYTES:
+                raise AnswerTooLargeError(_TOO_LARGE)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound_body(response: httpx2.Response) -> None:
+    """Bounds a body before it is read; one that is compressed unasked is not unpacked at all."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise AnswerTooLargeError("the answer is compressed, which was not asked for")
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _BoundedStream(response.stream)
+
+
+def _too_large(error: AnswerTooLargeError) -> CallError:
+    return CallError(
+        FailureClass.TRANSIENT,
+        f"the model server's answer can't be read: {error}",
+        reason=UnknownReason.UNREADABLE_RESPONSE,
+    )
 
 
 def _unreachable(error: Exception) -> CallError:

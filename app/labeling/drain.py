@@ -240,6 +240,7 @@ class _Run:
                 self._project.question,
                 job,
                 deadline_seconds=self._tools.limits.deadline_seconds,
+                rest_seconds=lambda: self._paused_until - time.monotonic(),
             )
         except Exception as error:  # noqa: BLE001  # our own mistake: it must not look poisonous
             _log.exception("an item could not be asked about")

@@ -37,7 +37,7 @@ class Prediction(Base):
     confidence: Mapped[float | None] = mapped_column(Double)
     confidence_source: Mapped[str] = mapped_column(Text)
     unknown_reason: Mapped[str | None] = mapped_column(Text)
-    # the log-odds people and thresholds rank by, since the probability saturates at 1
+    # the log-odds the queue is ordered by, since the probability saturates at 1
     score: Mapped[float | None] = mapped_column(Double)
     p_raw: Mapped[float | None] = mapped_column(Double)
     p_norm: Mapped[float | None] = mapped_column(Double)

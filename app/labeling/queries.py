@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # By what name workers know an endpoint whose pauses they share.
-_ENDPOINT = "coalesce(l.base_url, 'default') || ' ' || l.model"
+_ENDPOINT = "coalesce(lower(rtrim(l.base_url, '/')), 'default') || ' ' || l.model"
 
 # What a worker needs to know of a project for as long as it drains it. Versions never change.
 LOAD_PROJECT = f"""

@@ -17,9 +17,11 @@ class AlternativeMassOut(Answer):
 
 
 class ChoiceScoreOut(Answer):
-    """Where the confidence comes from; see docs/confidence.md for each figure."""
+    """Where the confidence comes from; see docs/decisions/0004-confidence.md."""
 
-    logit: float = Field(description="what ranks and thresholds go by; finite even where p is 1")
+    logit: float = Field(
+        description="what the queue is ordered by; finite and distinct even where p is 1"
+    )
     p_raw: float
     p_norm: float
     margin: float

@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from app.infra.db import Connection, Database
+from app.infra.db import Database
 
 # for use inside other statements: `names` text[] and `deltas` bigint[] of one project
 APPEND = """
@@ -69,12 +69,6 @@ def parameters(project_id: uuid.UUID, deltas: Mapping[str, int]) -> dict[str, ob
         "counter_names": list(deltas),
         "counter_deltas": list(deltas.values()),
     }
-
-
-async def append(connection: Connection, project_id: uuid.UUID, deltas: Mapping[str, int]) -> None:
-    """Adds deltas to a project's counters, in the caller's transaction."""
-    if any(deltas.values()):
-        await connection.execute(APPEND, parameters(project_id, deltas), prepare=True)
 
 
 async def read(database: Database, project_id: uuid.UUID, *, prefix: str) -> dict[str, int]:

@@ -32,8 +32,8 @@ class Event(Base):
 
     __table_args__ = (
         Index("ix_events_transaction_id_id", "transaction_id", "id"),
-        # what happened lately: ids are time-ordered
-        Index("ix_events_project_id_id", "project_id", "id"),
+        # what happened lately, by the database's clock
+        Index("ix_events_project_id_created_at", "project_id", "created_at"),
     )
 
 

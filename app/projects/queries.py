@@ -4,11 +4,40 @@ from __future__ import annotations
 
 DELETE_STEP = 2000
 
-# A part of a project's items, with all that hangs on them.
+# A part of a project's items, with all that hangs on them; the counters go down with them, so
+# that a removal that is cut short leaves no figure that is not true.
 DELETE_SOME_ITEMS = f"""
-DELETE FROM items WHERE id IN (
-    SELECT id FROM items WHERE project_id = %(project_id)s LIMIT {DELETE_STEP}
+WITH gone AS (
+    DELETE FROM items WHERE id IN (
+        SELECT id FROM items WHERE project_id = %(project_id)s LIMIT {DELETE_STEP}
+    )
+    RETURNING state
+), counted AS (
+    INSERT INTO counter_deltas (project_id, name, delta)
+    SELECT %(project_id)s, 'items.' || state, -count(*) FROM gone GROUP BY state
 )
+SELECT count(*) AS n FROM gone
 """
+
+# What is told of a project, and its counters, are many rows too, and go when it has no items.
+DELETE_SOME_EVENTS = f"""
+WITH gone AS (
+    DELETE FROM events WHERE id IN (
+        SELECT id FROM events WHERE project_id = %(project_id)s LIMIT {DELETE_STEP}
+    )
+    RETURNING id
+)
+SELECT count(*) AS n FROM gone
+"""
+DELETE_SOME_DELTAS = f"""
+WITH gone AS (
+    DELETE FROM counter_deltas WHERE id IN (
+        SELECT id FROM counter_deltas WHERE project_id = %(project_id)s LIMIT {DELETE_STEP}
+    )
+    RETURNING id
+)
+SELECT count(*) AS n FROM gone
+"""
+DELETE_STEPS = (DELETE_SOME_ITEMS, DELETE_SOME_EVENTS, DELETE_SOME_DELTAS)
 
 DELETE = "DELETE FROM projects WHERE id = %(project_id)s"

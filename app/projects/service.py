@@ -59,9 +59,13 @@ class ProjectView:
 class ProjectService:
     """Makes, finds and removes projects."""
 
-    def __init__(self, database: Database, *, default_model: str | None) -> None:
+    def __init__(
+        self, database: Database, *, default_model: str | None, default_base_url: str | None
+    ) -> None:
+        """The default model and base URL are the service's own endpoint."""
         self._database = database
         self._default_model = default_model
+        self._default_base_url = default_base_url
 
     async def create(
         self,
@@ -84,7 +88,7 @@ class ProjectService:
             raise invalid_field(
                 "/labeler/model", "name a model, or start the service with SECONDLOOK_MODEL"
             )
-        _check_base_url(labeler.base_url)
+        base_url = _checked_base_url(labeler.base_url, own=self._default_base_url)
         coin = CoinProbabilities.from_audit_rate(audit_probability)
         system = prompting.system_prompt(label_set, instructions=labeler.instructions)
         ids = {name: new_id() for name in ("project", "schema", "labeler", "policy")}
@@ -111,7 +115,7 @@ class ProjectService:
                 project_id=project.id,
                 revision=1,
                 model=model,
-                base_url=labeler.base_url,
+                base_url=base_url,
                 instructions=labeler.instructions,
                 prompt_version=prompting.PROMPT_VERSION,
                 prompt_hash=prompting.prompt_hash(system),
@@ -184,11 +188,12 @@ class ProjectService:
 
     async def _delete(self, project_id: uuid.UUID) -> bool:
         named = {"project_id": project_id}
-        async with self._database.connection() as connection:
+        for step in queries.DELETE_STEPS:
             while True:
-                gone = await connection.execute(queries.DELETE_SOME_ITEMS, named)
-                if gone.rowcount < queries.DELETE_STEP:
+                row = await self._database.fetch_one(step, named)
+                if row is None or row["n"] < queries.DELETE_STEP:
                     break
+        async with self._database.connection() as connection:
             gone = await connection.execute(queries.DELETE, named)
             return gone.rowcount == 1
 
@@ -292,9 +297,10 @@ def _label_pointer(pointer: str, labels: Sequence[Label | str]) -> str:
     return f"/label_schema/labels{pointer}"
 
 
-def _check_base_url(base_url: str | None) -> None:
+def _checked_base_url(base_url: str | None, *, own: str | None) -> str | None:
+    """The URL as given; None where it is the service's own, so that an endpoint has one name."""
     if base_url is None:
-        return
+        return None
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
@@ -308,3 +314,8 @@ def _check_base_url(base_url: str | None) -> None:
             "/labeler/base_url",
             "must be an http or https URL without user, query or fragment",
         )
+    return None if own is not None and _name(base_url) == _name(own) else base_url
+
+
+def _name(base_url: str) -> str:
+    return base_url.rstrip("/").lower()

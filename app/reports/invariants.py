@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import psycopg
 
+from app.domain.agreement import CONFIDENCE_BINS, UNKNOWN_BIN
+
 _ROWS_NAMED = 20
+_EDGES = f"ARRAY[{', '.join(str(edge) for edge in CONFIDENCE_BINS)}]::float8[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,12 @@ CHECKS: dict[str, str] = {
             UNION ALL
             SELECT project_id, 'assignment.expired', count(*)
             FROM assignments WHERE state = 'expired' GROUP BY 1
+            UNION ALL
+            SELECT project_id, 'item.labeled', count(*)
+            FROM predictions WHERE label IS NOT NULL GROUP BY 1
+            UNION ALL
+            SELECT project_id, 'policy.updated', count(*)
+            FROM policies WHERE version > 1 GROUP BY 1
         ), told AS (
             SELECT project_id, type, count(*) AS n FROM events
             WHERE type IN (SELECT DISTINCT type FROM changes) GROUP BY 1, 2
@@ -125,16 +134,38 @@ CHECKS: dict[str, str] = {
         FROM counted a FULL JOIN counter b USING (project_id, name)
         WHERE coalesce(a.n, 0) <> coalesce(b.n, 0)
     """,
-    "counters of agreement equal the number of reviews": """
+    "counters of agreement equal a recount": f"""
         WITH counter AS (
-            SELECT project_id, sum(value) AS n FROM (
+            SELECT project_id, name, sum(value) AS n FROM (
                 SELECT project_id, name, value FROM counter_totals
                 UNION ALL SELECT project_id, name, delta FROM counter_deltas
-            ) parts WHERE starts_with(name, 'agreement.') GROUP BY 1
-        ), counted AS (SELECT project_id, count(*) AS n FROM reviews GROUP BY 1)
-        SELECT project_id || ': ' || coalesce(a.n, 0) || ' reviews, ' || coalesce(b.n, 0)
-               || ' in the counters' AS found
-        FROM counted a FULL JOIN counter b USING (project_id)
+            ) parts WHERE starts_with(name, 'agreement.') GROUP BY 1, 2
+        ), counted AS (
+            SELECT r.project_id, 'agreement.' || s.version || '.'
+                   || CASE WHEN p.confidence IS NULL THEN {UNKNOWN_BIN}
+                      ELSE least(width_bucket(p.confidence, {_EDGES}), {UNKNOWN_BIN}) - 1 END
+                   || '.' || coalesce(said.position::text, '-') || '.' || decided.position AS name,
+                   count(*) AS n
+            FROM reviews r
+            JOIN label_schemas s ON s.id = r.label_schema_id
+            LEFT JOIN predictions p ON p.id = r.prediction_id
+            LEFT JOIN LATERAL (
+                SELECT number - 1 AS position
+                FROM jsonb_array_elements(s.definition->'labels')
+                     WITH ORDINALITY AS l (each, number)
+                WHERE each->>'name' = p.label
+            ) said ON true
+            LEFT JOIN LATERAL (
+                SELECT number - 1 AS position
+                FROM jsonb_array_elements(s.definition->'labels')
+                     WITH ORDINALITY AS l (each, number)
+                WHERE each->>'name' = r.label
+            ) decided ON true
+            GROUP BY 1, 2
+        )
+        SELECT coalesce(a.name, b.name) || ': ' || coalesce(a.n, 0) || ' counted, '
+               || coalesce(b.n, 0) || ' in the counter' AS found
+        FROM counted a FULL JOIN counter b USING (project_id, name)
         WHERE coalesce(a.n, 0) <> coalesce(b.n, 0)
     """,
     "no reviewer decides an item twice in a round": """
@@ -145,13 +176,17 @@ CHECKS: dict[str, str] = {
 
 
 async def check_invariants(database_url: str) -> list[Violation]:
-    """Every violation in a database, seen in one snapshot."""
+    """Every violation in a database.
+
+    Each check is one statement and so one snapshot; one snapshot for all would be held so long
+    that the queue beside it could not be cleaned. It still reads every table: on a large database
+    run it when little is going on.
+    """
     violations = []
     connection = await psycopg.AsyncConnection.connect(
-        database_url, application_name="secondlook-doctor"
+        database_url, application_name="secondlook-doctor", autocommit=True
     )
     async with connection:
-        await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         for invariant, query in CHECKS.items():
             cursor = await connection.execute(f"{query} LIMIT {_ROWS_NAMED}".encode())
             for (found,) in await cursor.fetchall():

@@ -16,7 +16,7 @@ SELECT
        AND lease_expires_at > now()) AS leased,
     (SELECT count(*) FROM events
      WHERE project_id = %(project_id)s AND type = 'item.routed'
-       AND id >= %(window_start)s) AS routed_in_window
+       AND created_at > now() - make_interval(secs => %(window_seconds)s)) AS routed_in_window
 """
 
 SCHEMA = """

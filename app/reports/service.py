@@ -19,7 +19,6 @@ from app.domain.intervals import Population
 from app.domain.states import STATE_PREFIX, ItemState, counter_name
 from app.errors import NotFoundError
 from app.infra.db import Database
-from app.infra.ids import id_at
 from app.ledger import counters
 from app.projects.label_sets import read_label_set
 from app.projects.service import require_visible
@@ -108,14 +107,9 @@ class ReportService:
         if not await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id}):
             raise NotFoundError("no such project")
         counts = await counters.read(self._database, project_id, prefix=STATE_PREFIX)
-        now = await self._database.fetch_one("SELECT extract(epoch FROM now()) AS now", {})
-        assert now is not None
         waiting = await self._database.fetch_one(
             queries.WAITING,
-            {
-                "project_id": project_id,
-                "window_start": id_at(float(now["now"]) - RATE_WINDOW_SECONDS),
-            },
+            {"project_id": project_id, "window_seconds": RATE_WINDOW_SECONDS},
         )
         assert waiting is not None
         by_state = {state.value: counts.get(counter_name(state), 0) for state in ItemState}

@@ -71,4 +71,6 @@ def require_lease(row: DictRow) -> None:
             )
         )
     if row["state"] == "expired" or not row["alive"]:
-        raise LeaseLostError(GoneError("the lease ran out", code="lease_expired"))
+        raise LeaseLostError(
+            GoneError("the lease ran out; a verdict is kept as the draft", code="lease_expired")
+        )

@@ -5,6 +5,8 @@ The database's clock alone decides what has expired.
 
 from __future__ import annotations
 
+from app.ledger import counters, events
+
 # Lowest confidence first, unknown (-infinity) before all. Rows that another claim is taking are
 # skipped, so nobody waits and nothing is handed out twice. A reviewer who has had an item and
 # did not simply lose or return it does not meet it again. The commit does not wait for the disk: a
@@ -151,7 +153,7 @@ WHERE item_id = %(item_id)s AND slot = %(slot)s
 KEEP_DRAFT = "UPDATE assignments SET draft = %(draft)s WHERE id = %(assignment_id)s"
 
 # The verdict and everything that follows from it, in one statement of one transaction.
-RECORD_REVIEW = """
+RECORD_REVIEW = f"""
 WITH closed AS (
     UPDATE assignments SET state = 'submitted', closed_at = now()
     WHERE id = %(assignment_id)s
@@ -174,17 +176,7 @@ WITH closed AS (
                               label_schema_id)
     VALUES (%(final_id)s, %(project_id)s, %(item_id)s, %(label)s, %(prediction_id)s,
             %(review_id)s, %(policy_id)s, %(label_schema_id)s)
-), counted AS (
-    INSERT INTO counter_deltas (project_id, name, delta)
-    SELECT %(project_id)s, name, delta
-    FROM unnest(%(counter_names)s::text[], %(counter_deltas)s::bigint[]) AS d (name, delta)
-), told AS (
-    INSERT INTO events (id, project_id, type, data)
-    SELECT * FROM unnest(
-        %(event_ids)s::uuid[], %(event_projects)s::uuid[], %(event_types)s::text[],
-        %(event_data)s::jsonb[]
-    )
-)
+), counted AS ({counters.APPEND}), told AS ({events.INSERT})
 SELECT created_at FROM reviewed
 """
 

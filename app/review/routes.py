@@ -12,6 +12,7 @@ from app.access.secured import CurrentCaller, needs, secured_router
 from app.errors import ConflictError
 from app.infra.ids import Kind, to_wire
 from app.items.routes import show_confidence
+from app.review.record import Verdict
 from app.review.schemas import (
     AlternativeOut,
     AssignmentItemOut,
@@ -25,7 +26,7 @@ from app.review.schemas import (
     ReviewOut,
     SubmitIn,
 )
-from app.review.service import HandBack, ReviewService, Verdict
+from app.review.service import HandBack, ReviewService
 from app.web.openapi import refuses
 from app.web.paging import path_id
 

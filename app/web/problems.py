@@ -18,15 +18,13 @@ from sqlalchemy.exc import TimeoutError as OrmPoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.errors import FieldError, InvalidError, ProblemError, UnavailableError
-from app.infra.db import is_unavailable
+from app.infra.db import describe, is_contended, is_too_slow, is_unavailable
 from app.infra.logging import current_request_id
 from app.web.faults import field_errors
 from app.web.request_id import HEADER
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:secondlook:problem:"
-# serialization failure, deadlock, a lock that was waited for in vain
-_IN_THE_WAY = {"40001", "40P01", "55P03"}
 _log = logging.getLogger(__name__)
 
 # What the framework refuses by itself, in words that stay the same whatever its version says.
@@ -41,7 +39,7 @@ FRAMEWORK = {
         "send the body as Content-Type: application/json",
     ),
 }
-_UNREADABLE: dict[type[BaseException], str] = {
+_UNREADABLE: dict[type[object], str] = {
     RecursionError: "the body is nested too deep",
     UnicodeDecodeError: "the body is not UTF-8",
 }
@@ -145,16 +143,25 @@ def _on_database(request: Request, error: Exception) -> Response:
             code="database_unavailable",
             seconds=2,
         )
-    cause = getattr(error, "orig", error)
-    if getattr(cause, "sqlstate", None) in _IN_THE_WAY:
-        _log.warning("two requests were in each other's way: %s", type(cause).__name__)
+    if is_too_slow(error):
+        _log.error("a statement took too long: %s", type(error).__name__)
+        return _try_again(
+            request,
+            detail="this took longer than is allowed; try it with less at once",
+            code="too_slow",
+            seconds=5,
+        )
+    if is_contended(error):
+        _log.warning("two requests were in each other's way: %s", describe(error))
         return _try_again(
             request,
             detail="another request was in the way; nothing was changed",
             code="busy",
             seconds=1,
         )
-    return _on_crash(request, error)
+    # never its detail, which quotes the row that was refused
+    _log.error("unhandled database error: %s", describe(error), stack_info=True)
+    return _sorry(request)
 
 
 def _try_again(request: Request, *, detail: str, code: str, seconds: int) -> Response:
@@ -163,6 +170,10 @@ def _try_again(request: Request, *, detail: str, code: str, seconds: int) -> Res
 
 def _on_crash(request: Request, error: Exception) -> Response:
     _log.error("unhandled error", exc_info=error)
+    return _sorry(request)
+
+
+def _sorry(request: Request) -> Response:
     return respond(
         request,
         status=500,

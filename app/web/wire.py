@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -86,6 +86,7 @@ def _find_fault(value: Any, path: str, depth: int) -> str | None:
         return None if fault is None else f"{place} {fault}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{place} is not a finite number"
+    faults: Iterator[str]
     if isinstance(value, dict):
         faults = (f"a key at {place} {fault}" for fault in map(unstorable, value) if fault)
         inner: Iterable[tuple[object, Any]] = value.items()

@@ -159,7 +159,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
     )
-    op.create_index("ix_events_project_id_id", "events", ["project_id", "id"], unique=False)
+    op.create_index(
+        "ix_events_project_id_created_at", "events", ["project_id", "created_at"], unique=False
+    )
     op.create_index("ix_events_transaction_id_id", "events", ["transaction_id", "id"], unique=False)
     op.create_table(
         "label_schemas",

@@ -396,7 +396,7 @@ class TestExternalIds:
 
 
 class TestTheCoin:
-    """Drawn at ingest, independent of anything (confidence.md, 4.1). Bounds are 6 sigma."""
+    """Drawn at ingest, independent of anything (docs/guarantee.md). Bounds are 6 sigma."""
 
     ITEMS = 4000
 

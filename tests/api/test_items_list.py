@@ -153,7 +153,9 @@ class TestFilters:
             if holds not in {every, none}:
                 assert 0 < sum(map(holds, items)) < len(items), query
 
-    @pytest.mark.parametrize(("query", "holds"), FILTERS, ids=[str(query)[:60] for query, _ in FILTERS])
+    @pytest.mark.parametrize(
+        ("query", "holds"), FILTERS, ids=[str(query)[:60] for query, _ in FILTERS]
+    )
     async def test_find_exactly_what_they_say(
         self, api: Api, project: str, query: dict[str, str], holds: Callable[[Item], bool]
     ) -> None:

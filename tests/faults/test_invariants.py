@@ -99,7 +99,7 @@ BREAKS: dict[str, list[str]] = {
             "WHERE id = {labeling}"
         ),
     ],
-    "counters of agreement equal the number of reviews": [
+    "counters of agreement equal a recount": [
         "DELETE FROM counter_deltas WHERE project_id = {id} AND starts_with(name, 'agreement.')",
     ],
     "no reviewer decides an item twice in a round": [

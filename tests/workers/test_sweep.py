@@ -295,7 +295,9 @@ class TestFoldingCounters:
         async def write() -> None:
             for n in range(60):
                 async with database.transaction() as connection:
-                    await counters.append(connection, project_id, {"a": 1, "b": -n, "c": 0})
+                    await connection.execute(
+                        counters.APPEND, counters.parameters(project_id, {"a": 1, "b": -n, "c": 0})
+                    )
 
         async def repeat(step: Callable[[], Awaitable[object]]) -> None:
             while not done.is_set():
@@ -329,7 +331,10 @@ class TestReadingCounters:
         project_id = from_wire(Kind.PROJECT, project)
         database = stage.labeling.parts.database
         async with database.transaction() as connection:
-            await counters.append(connection, project_id, {"a.x": 1, "aXx": 2, "b": 3, "b%": 4})
+            await connection.execute(
+                counters.APPEND,
+                counters.parameters(project_id, {"a.x": 1, "aXx": 2, "b": 3, "b%": 4}),
+            )
         read = await counters.read(database, project_id, prefix=name)
         assert read == {"a.": {"a.x": 1}, "b": {"b": 3, "b%": 4}}[name]
         await stage.sql.rows("DELETE FROM counter_deltas WHERE project_id = %(id)s", id=project_id)
