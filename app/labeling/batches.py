@@ -55,6 +55,10 @@ class BatchWriter:
         """Hands over an outcome; returns at once."""
         self._outcomes.put_nowait(outcome)
 
+    async def written(self) -> None:
+        """Returns when everything handed over so far is written, or given up on."""
+        await self._outcomes.join()
+
     def finish(self) -> None:
         """No outcome follows: `run` ends when all are written."""
         self._outcomes.put_nowait(None)
@@ -63,6 +67,8 @@ class BatchWriter:
         """Writes whatever comes, until the end."""
         while batch := await self._next():
             await self._write(batch)
+            for _ in batch:
+                self._outcomes.task_done()
 
     async def _next(self) -> list[Outcome]:
         """What came in within a moment of the first; empty at the end."""

@@ -205,11 +205,16 @@ class _Run:
                 return False
 
     async def _one_suspect(self) -> bool:
-        """Labels one item that lost its worker twice, with nothing else in flight."""
+        """Labels one item that lost its worker twice, with nothing else in flight or unwritten.
+
+        Should it kill this worker too, nobody else's label goes with it.
+        """
+        await self._outcomes.written()
         if not self._may_claim() or not await self._claim(queries.CLAIM_SUSPECT, 1):
             return False
         while self._running and not self._stopping():
             await asyncio.wait(self._running, timeout=_IDLE_SECONDS)
+        await self._outcomes.written()
         return True
 
     async def _claim(self, statement: str, limit: int) -> int:
