@@ -412,6 +412,28 @@ class TestASuspect:
         assert (await draining).settled == 21
         assert (await stage.item(item))["state"] == "accepted"
 
+    async def test_is_not_asked_about_before_every_earlier_label_is_stored(
+        self, stage: Stage
+    ) -> None:
+        gate = Gate()
+        stage.model.rules = {"last": [gate]}
+        project = await make_work(stage, 8)
+        first = await self.make(stage, project, "suspect first")
+        last = await self.make(stage, project, "suspect last")
+        for item, rank in ((first, 0.0), (last, 0.9)):
+            await stage.sql.rows(
+                "UPDATE items SET rank = %(rank)s WHERE id = %(id)s",
+                rank=rank,
+                id=from_wire(Kind.ITEM, item),
+            )
+        draining = worker(stage).start(project)
+        await stage.model.wait_for_calls(10)
+        # the last suspect is being asked about: if that kills the worker, it dies alone
+        assert stage.model.calls[-1].item == "suspect last"
+        assert await stage.by_state(project) == {"accepted": 9, "labeling": 1}
+        gate.open()
+        assert (await draining).settled == 10
+
     async def test_that_kills_again_takes_nobody_with_it(self, stage: Stage) -> None:
         stage.model.rules = {"suspect": [FAULTS["hang"]]}
         project = await make_work(stage)

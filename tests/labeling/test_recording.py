@@ -52,6 +52,14 @@ async def other_worker(settings: Settings) -> AsyncIterator[LabelingSide]:
         yield side
 
 
+@pytest.fixture(scope="module")
+async def slow_worker(settings: Settings) -> AsyncIterator[LabelingSide]:
+    """One with a single call in flight: while that hangs it claims nothing more."""
+    single = settings.model_copy(update={"calls_in_flight": 1})
+    async with LabelingSide.open(single) as side:
+        yield side
+
+
 @pytest.fixture
 async def other_connection(settings: Settings) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """A transaction of somebody else's, open until the test commits it."""
@@ -109,13 +117,13 @@ async def until_blocked(stage: Stage) -> None:
 
 class TestAStaleWorker:
     async def test_whose_item_another_has_labelled_writes_nothing(
-        self, stage: Stage, other_worker: LabelingSide
+        self, stage: Stage, slow_worker: LabelingSide, other_worker: LabelingSide
     ) -> None:
         gate = Gate(then=Answer(probabilities=HAM))
         stage.model.default = [gate, Answer(probabilities=SPAM)]
         project = await stage.api.make_project(policy={"kind": "accept_all"})
         (item,) = await stage.api.send_items(project, ["some text"])
-        slow = asyncio.create_task(stage.labeling.drain(project))
+        slow = asyncio.create_task(slow_worker.drain(project))
         await stage.model.wait_for_calls(1)
 
         await stage.lose_leases(project)
@@ -132,13 +140,13 @@ class TestAStaleWorker:
         assert await stage.by_state(project) == {"accepted": 1}
 
     async def test_whose_item_another_is_labelling_writes_nothing(
-        self, stage: Stage, other_worker: LabelingSide
+        self, stage: Stage, slow_worker: LabelingSide, other_worker: LabelingSide
     ) -> None:
         first, second = Gate(then=Answer(probabilities=HAM)), Gate(then=Answer(probabilities=SPAM))
         stage.model.default = [first, second]
         project = await stage.api.make_project(policy={"kind": "accept_all"})
         (item,) = await stage.api.send_items(project, ["some text"])
-        slow = asyncio.create_task(stage.labeling.drain(project))
+        slow = asyncio.create_task(slow_worker.drain(project))
         await stage.model.wait_for_calls(1)
         await stage.lose_leases(project)
         await other_worker.sweep.expire()
@@ -239,6 +247,11 @@ class TestAPolicyChange:
         )
         await other_connection.execute(
             "UPDATE projects SET policy_id = %s WHERE id = %s", (version, project_id)
+        )
+        await other_connection.execute(
+            "INSERT INTO events (id, project_id, type, data) "
+            "VALUES (%s, %s, 'policy.updated', '{}')",
+            (new_id(), project_id),
         )
         recording = asyncio.create_task(record(stage, project, *outcomes))
         await until_blocked(stage)

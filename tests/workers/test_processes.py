@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -76,11 +77,15 @@ async def make_work(stage: Stage, count: int, **project: Any) -> str:
     return made
 
 
-async def until_state(stage: Stage, project: str, **expected: int) -> None:
-    """Until a project's items are in exactly these states."""
-    async with asyncio.timeout(processes.PATIENCE):
-        while (found := await stage.by_state(project)) != expected:  # noqa: ASYNC110  # polled
-            await asyncio.sleep(0.05)
+async def until_state(
+    stage: Stage, project: str, *, sweeping: bool = False, **expected: int
+) -> None:
+    """Until a project's items are in exactly these states, perhaps with a sweeper at work."""
+    deadline = time.monotonic() + processes.PATIENCE
+    while (found := await stage.by_state(project)) != expected and time.monotonic() < deadline:
+        if sweeping:
+            await stage.labeling.sweep.once(stopping=lambda: True)
+        await asyncio.sleep(0.05)
     assert found == expected
 
 
@@ -164,11 +169,8 @@ class TestAWorker:
             "WHERE datname = current_database() AND application_name = 'secondlook-worker'"
         )
         await stage.api.send_items(project, ["more"])
-        async with asyncio.timeout(processes.PATIENCE):
-            while (await stage.by_state(project)).get("accepted") != 6:
-                # the wake-up may have met the broken connection: the sweep sends another
-                await stage.labeling.sweep.once(stopping=lambda: True)
-                await asyncio.sleep(0.1)
+        # the wake-up may have met the broken connection: then the sweep sends another
+        await until_state(stage, project, sweeping=True, accepted=6)
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,7 @@ class TestAPoisonItem:
         texts = [f"text {n}" for n in range(40)]
         ids = await stage.api.send_items(project, [*texts[:20], "poison", *texts[20:]])
 
-        async with asyncio.timeout(processes.PATIENCE):
-            while await stage.by_state(project) != {"accepted": 40, "in_review": 1}:
-                await asyncio.sleep(0.1)
-                await stage.labeling.sweep.once(stopping=lambda: True)
+        await until_state(stage, project, sweeping=True, accepted=40, in_review=1)
         poison = await stage.item(ids[20])
         assert poison["confidence"]["reason"] == "leases_lost"
         assert stage.model.calls_per_item["poison"] == 3
