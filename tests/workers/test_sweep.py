@@ -71,10 +71,17 @@ def sweeping(stage: Stage, *, overdue_seconds: float = 3600.0, **limits: Any) ->
     return Sweeping(sweep, asked)
 
 
-async def make_work(stage: Stage, count: int = 6) -> str:
-    project = await stage.api.make_project(policy={"kind": "accept_all"})
-    await stage.api.send_items(project, [f"text {n}" for n in range(count)])
-    return project
+async def make_work(stage: Stage, count: int = 6, **project: Any) -> str:
+    made = await stage.api.make_project(**({"policy": {"kind": "accept_all"}} | project))
+    await stage.api.send_items(made, [f"text {n}" for n in range(count)])
+    return made
+
+
+@pytest.fixture
+async def alone(stage: Stage) -> None:
+    """Nothing is left over from earlier tests that a sweep would help with."""
+    await stage.sql.rows("UPDATE items SET next_attempt_at = 'infinity' WHERE state = 'pending'")
+    await stage.sql.rows("DELETE FROM endpoint_pauses")
 
 
 async def hand_to_a_dead_worker(stage: Stage, project: str, *, where: str = "TRUE") -> None:
@@ -170,6 +177,7 @@ class TestWakeUps:
         assert resting in await sweeping(stage).once()
 
 
+@pytest.mark.usefixtures("alone")
 class TestHelp:
     async def test_comes_when_due_work_has_waited_too_long(self, stage: Stage) -> None:
         project = await make_work(stage)
@@ -200,10 +208,9 @@ class TestHelp:
         await sweeping(stage, overdue_seconds=0).once()
         assert await stage.by_state(limited) == {"pending": 6}
         called = stage.model.count
-        other = await stage.api.make_project(labeler={"model": "another"})
-        await stage.api.send_items(other, ["some text"])
+        other = await make_work(stage, 1, labeler={"model": "another"})
         await sweeping(stage, overdue_seconds=0).once()
-        assert await stage.by_state(other) == {"in_review": 1}
+        assert await stage.by_state(other) == {"accepted": 1}
         assert stage.model.count == called + 1
         await stage.make_due(limited)
 
