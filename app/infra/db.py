@@ -118,8 +118,24 @@ def describe(error: BaseException) -> str:
 class Database:
     """The connections of one process; opened and closed on its event loop."""
 
-    def __init__(self, database_url: str, *, pool_size: int, application_name: str) -> None:
-        options = " ".join(f"-c {name}={value}" for name, value in SERVER_LIMITS.items())
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        pool_size: int,
+        application_name: str,
+        server_settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Connects to nothing before `open`.
+
+        Args:
+            database_url: of the database.
+            pool_size: connections for plain SQL, at most.
+            application_name: what the server's views call them.
+            server_settings: of the server, for these connections, beside `SERVER_LIMITS`.
+        """
+        chosen = {**SERVER_LIMITS, **(server_settings or {})}
+        options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             database_url,
             kwargs={

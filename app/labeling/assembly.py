@@ -12,6 +12,11 @@ from app.labeling.client import OpenAIClients
 from app.labeling.drain import Drainer, DrainLimits
 from app.settings import Settings
 
+# A claim takes items in the order of an index. Just after an import, when nothing has been
+# analysed, the planner would rather list all that is due and sort it: 300 ms against 8 at 300,000
+# items. Nothing here wants a sort that an index can spare.
+SERVER_SETTINGS = {"enable_sort": "off"}
+
 
 @dataclass(frozen=True, slots=True)
 class Labeling:
@@ -30,7 +35,12 @@ class Labeling:
 
 async def open_labeling(settings: Settings, *, application_name: str) -> Labeling:
     """The labelling side of a process, on the running event loop."""
-    database = Database(settings.database_url, pool_size=4, application_name=application_name)
+    database = Database(
+        settings.database_url,
+        pool_size=4,
+        application_name=application_name,
+        server_settings=SERVER_SETTINGS,
+    )
     await database.open()
     wake_ups = RedisWakeUps(settings.redis_url)
     key = settings.openai_api_key
