@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -15,11 +17,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 MAX_ID_LENGTH = 100
 _MAX_DEPTH = 50
+_MAX_FIELDS = 100
+_MAX_LOOKED_AT = 500
+# the escape of NUL, not that of a backslash before the letters u0000
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
 
 
@@ -27,6 +34,14 @@ class Wire(BaseModel):
     """A request: what is not named is refused, `false` is no integer, NaN is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_very_many_fields(cls, data: Any) -> Any:
+        # each unknown one would become an error of a kilobyte: 2 GB for a body of 14 MB
+        if isinstance(data, dict) and len(data) > _MAX_FIELDS:
+            raise PydanticCustomError("too_many_fields", "has too many fields")
+        return data
 
 
 class Answer(BaseModel):
@@ -68,32 +83,66 @@ def unstorable(value: str) -> str | None:
 def storable_json(value: Any) -> Any:
     """A JSON value, if PostgreSQL can store it; names the place where it can't.
 
+    Looked through at the speed of C: a sender could fill a body with millions of values.
+
     Raises:
         PydanticCustomError: NUL, a lone surrogate, NaN or an infinity, or nesting beyond 50.
     """
-    fault = _find_fault(value, "", 0)
-    if fault is not None:
+    if _is_deep(value):
+        raise PydanticCustomError("too_deep", "is nested more than {n} deep", {"n": _MAX_DEPTH})
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except ValueError:
+        sound = False
+    else:
+        sound = "\\u0000" not in text or not _NUL.search(text)
+    if not sound:
+        fault = _find_fault(value)
         raise PydanticCustomError("unstorable", "{fault}", {"fault": fault})
     return value
 
 
-def _find_fault(value: Any, path: str, depth: int) -> str | None:
+def _is_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _find_fault(value: Any) -> str:
+    """The first fault of a value that has one, named if it is among the first _MAX_LOOKED_AT."""
+    for place, each in itertools.islice(_parts(value, ""), _MAX_LOOKED_AT):
+        if isinstance(each, str):
+            fault = unstorable(each)
+        else:
+            finite = not isinstance(each, float) or math.isfinite(each)
+            fault = None if finite else "is not a finite number"
+        if fault is not None:
+            return f"{place} {fault}"
+    return "has a NUL character, a lone surrogate or a number that is not finite"
+
+
+def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every key, string and number in a JSON value with the words that name its place."""
     place = path[:200] or "the top"
-    if depth > _MAX_DEPTH:
-        return f"is nested more than {_MAX_DEPTH} deep at {place}"
-    if isinstance(value, str):
-        fault = unstorable(value)
-        return None if fault is None else f"{place} {fault}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{place} is not a finite number"
-    faults: Iterator[str]
     if isinstance(value, dict):
-        faults = (f"a key at {place} {fault}" for fault in map(unstorable, value) if fault)
-        inner: Iterable[tuple[object, Any]] = value.items()
+        for key in value:
+            yield f"a key at {place}", key
+    inner: Iterable[tuple[Any, Any]]
+    if isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in inner:
+            yield from _parts(each, f"{path}/{key}")
     else:
-        faults, inner = iter(()), enumerate(value if isinstance(value, list) else ())
-    below = (_find_fault(each, f"{path}/{key}", depth + 1) for key, each in inner)
-    return next(faults, None) or next((fault for fault in below if fault), None)
+        yield place, value
 
 
 def _written_out(value: Any) -> Any:

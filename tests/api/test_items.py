@@ -96,6 +96,12 @@ BAD_ROWS: list[tuple[Any, str, str]] = [
     ({"text": "x", "metadata": {"a": float("nan")}}, "/metadata", "/a is not a finite number"),
     ({"text": "x", "metadata": {"a": float("inf")}}, "/metadata", "/a is not a finite number"),
     ({"text": "x", "metadata": {"a": [-float("inf")]}}, "/metadata", "/a/0 is not a finite"),
+    # beyond the first 500 values nobody looks for the place
+    (
+        {"text": "x", "metadata": {"a": [0] * 600 + [float("nan")]}},
+        "/metadata",
+        "has a NUL character, a lone surrogate or a number that is not finite",
+    ),
     # too much
     ({"text": "x" * 2_000_000}, "/text", "has 2000000 bytes, at most 1048576 fit"),
     ({"text": "é" * 600_000}, "/text", "has 1200000 bytes, at most 1048576 fit"),
@@ -171,6 +177,7 @@ class TestOneItem:
     async def test_metadata_comes_back_as_it_was(self, api: Api) -> None:
         project = await api.make_project()
         metadata = {
+            "many": [["\\u0000"]] * 100, "\\": "\\\\u0000",
             "": [], "a": {}, "b": [None, True, False, "\\u0000", "é"], "c": 2**53 + 1, "d": 10**40,
             "e": 0.1, "f": 1e-7, "g": -1, "h": {"i": {"j": [[["k"]]]}}, "null": None, "a/b~c": "~",
         }  # fmt: skip
@@ -249,11 +256,15 @@ class TestManyItems:
         assert answer.status_code == 207
         assert answer.json()["failed"] == 2
 
-    async def test_a_row_with_very_many_faults_names_some(self, api: Api) -> None:
-        project = await api.make_project()
-        answer = await create_many(api, project, [{f"field {n}": 1 for n in range(10_000)}])
+    async def test_a_row_with_many_faults_names_some(self, api: Api, empty: str) -> None:
+        answer = await create_many(api, empty, [{f"field {n}": 1 for n in range(90)}])
         assert answer.status_code == 207
         assert len(answer.json()["results"][0]["error"]["errors"]) == 50
+
+    async def test_a_row_with_a_flood_of_fields_has_one_fault(self, api: Api, empty: str) -> None:
+        answer = await create_many(api, empty, [{f"field {n}": 1 for n in range(100_000)}])
+        (fault,) = answer.json()["results"][0]["error"]["errors"]
+        assert fault == {"pointer": "/items/0", "detail": "has too many fields"}
 
     @pytest.mark.parametrize(
         ("body", "pointer"),
