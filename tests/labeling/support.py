@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -113,6 +114,35 @@ class NoContent:
 
     async def play(self, _turn: Turn) -> web.StreamResponse:
         return web.Response(status=204)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A kilobyte that unpacks to a thousand times as much, though nobody asked for gzip."""
+
+    async def play(self, _turn: Turn) -> web.StreamResponse:
+        packed = gzip.compress(bytes(1024 * 1024), compresslevel=1)
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        return web.Response(body=packed, headers=headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endless:
+    """A good beginning that never ends, as fast as it is read.
+
+    Attributes:
+        sent: bytes written by all of them, in a list of one.
+    """
+
+    sent: list[int] = field(default_factory=lambda: [0])
+
+    async def play(self, turn: Turn) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(turn.http)
+        await response.write(b'{"choices": [{"message": {"content": "')
+        while True:
+            await response.write(b"x" * 65536)
+            self.sent[0] += 65536
 
 
 @contextmanager

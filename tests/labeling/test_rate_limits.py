@@ -171,6 +171,33 @@ class TestRetryAfter:
         await stage.make_due(project)
         assert (await stage.labeling.drain(project)).settled == 1
 
+    async def test_keeps_repairs_back_that_have_not_begun(self, stage: Stage) -> None:
+        stage.model.rules = {
+            "text 0": [Slow(seconds=0.3, then=FAULTS["off_schema"]), Answer()],
+            "text 1": [Status(status=429, retry_after=LONG), Answer()],
+        }
+        project = await make_work(stage, count=2)
+        await stage.labeling.drain(project)
+        assert stage.model.calls_per_item == {"text 0": 1, "text 1": 1}
+        assert await stage.by_state(project) == {"pending": 2}
+        assert await attempts_burned(stage, project) == 0
+        await stage.make_due(project)
+        stage.model.rules = {}
+        assert (await stage.labeling.drain(project)).settled == 2
+
+    async def test_goes_by_the_endpoint_however_its_url_is_written(self, stage: Stage) -> None:
+        stage.model.default = [Status(status=429, retry_after=LONG)]
+        limited = await make_work(stage)
+        await stage.labeling.drain(limited)
+        before = stage.model.count
+        for url in (stage.model.url, f"{stage.model.url}/"):
+            same = await stage.api.make_project(labeler={"base_url": url})
+            await stage.api.send_items(same, ["some text"])
+            await stage.labeling.drain(same)
+            assert stage.model.count == before
+            await stage.api.http.delete(f"/v1/projects/{same}")
+        await stage.make_due(limited)
+
     async def test_as_a_date_is_read_by_the_clock_of_the_server(self, stage: Stage) -> None:
         stage.model.default = [LimitOfAnotherTime()]
         project = await make_work(stage)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from app.infra.ids import Kind, from_wire
+from app.labeling.client import MAX_ANSWER_BYTES
 from app.settings import Settings
-from tests.labeling.support import NoContent, Redirect, Stage, garbage_server
+from tests.labeling.support import Endless, NoContent, Packed, Redirect, Stage, garbage_server
+from tests.support.labeling import LabelingSide
 from tests.support.model_plays import FAULTS, Answer, Play, Status
 from tests.support.model_server import ModelServer
 
@@ -28,8 +30,17 @@ def settings(
         openai_base_url=running_model_server.url,
         retry_base_seconds=BASE,
         max_attempts=ATTEMPTS,
-        call_deadline_seconds=0.5,
+        call_deadline_seconds=60.0,
+        label_lease_seconds=90.0,
     )
+
+
+@pytest.fixture
+async def hasty(settings: Settings) -> AsyncIterator[LabelingSide]:
+    """A worker with a short deadline."""
+    short = {"call_deadline_seconds": 0.5}
+    async with LabelingSide.open(settings.model_copy(update=short)) as side:
+        yield side
 
 
 async def due_in(stage: Stage, item_id: str) -> float:
@@ -53,36 +64,64 @@ class TestAFailureThatStays:
         self, stage: Stage, subtests: pytest.Subtests
     ) -> None:
         elsewhere = f"{stage.model.url.removesuffix('/v1')}/elsewhere"
-        cases: dict[str, tuple[Play, str, str]] = {
-            # the endpoint answers, and says that it can't
-            "500": (FAULTS["500"], "attempts_exhausted", "answered 500"),
-            "502 with a page": (FAULTS["502_html"], "attempts_exhausted", "answered 502"),
-            "503": (FAULTS["503"], "attempts_exhausted", "answered 503"),
-            "503 with a time": (FAULTS["503_retry_after"], "attempts_exhausted", "answered 503"),
-            # the endpoint is wrong for us: somebody may mend it while the item waits
-            "401": (FAULTS["401"], "request_rejected", "answered 401"),
-            "404": (FAULTS["404"], "request_rejected", "answered 404"),
-            "302": (Redirect(location=elsewhere), "request_rejected", "answered 302"),
-            "307": (Redirect(location=elsewhere, status=307), "request_rejected", "answered 307"),
-            # no answer
-            "reset": (FAULTS["reset"], "model_unreachable", "could not be reached"),
-            "reset midway": (FAULTS["reset_midway"], "model_unreachable", "could not be reached"),
-            "cut": (FAULTS["cut_body"], "model_unreachable", "could not be reached"),
-            "hang": (FAULTS["hang"], "model_unreachable", "within 0.5 s"),
-            "drip": (FAULTS["drip"], "model_unreachable", "within 0.5 s"),
-            # an answer that is none
-            "page": (FAULTS["html"], "unreadable_response", "can't be read"),
-            "half": (FAULTS["truncated_body"], "unreadable_response", "can't be read"),
-            "null choices": (FAULTS["null_choices"], "unreadable_response", "can't be read"),
-            "nothing": (NoContent(), "unreadable_response", "can't be read"),
-        }
+        await self.play(
+            stage,
+            stage.labeling,
+            subtests,
+            {
+                # the endpoint answers, and says that it can't
+                "500": (FAULTS["500"], "attempts_exhausted", "answered 500"),
+                "502 page": (FAULTS["502_html"], "attempts_exhausted", "answered 502"),
+                "503": (FAULTS["503"], "attempts_exhausted", "answered 503"),
+                "503 time": (FAULTS["503_retry_after"], "attempts_exhausted", "answered 503"),
+                # the endpoint is wrong for us: somebody may mend it while the item waits
+                "401": (FAULTS["401"], "request_rejected", "answered 401"),
+                "404": (FAULTS["404"], "request_rejected", "answered 404"),
+                "302": (Redirect(location=elsewhere), "request_rejected", "answered 302"),
+                "307": (Redirect(location=elsewhere, status=307), "request_rejected", "answered"),
+                # no answer
+                "reset": (FAULTS["reset"], "model_unreachable", "could not be reached"),
+                "reset later": (FAULTS["reset_midway"], "model_unreachable", "could not be"),
+                "cut": (FAULTS["cut_body"], "model_unreachable", "could not be reached"),
+                # an answer that is none
+                "page": (FAULTS["html"], "unreadable_response", "can't be read"),
+                "half": (FAULTS["truncated_body"], "unreadable_response", "can't be read"),
+                "null choices": (FAULTS["null_choices"], "unreadable_response", "can't be read"),
+                "nothing": (NoContent(), "unreadable_response", "can't be read"),
+                "packed": (Packed(), "unreadable_response", "compressed"),
+            },
+        )
+
+    async def test_in_being_slow_is_met_by_a_total_deadline(
+        self, stage: Stage, hasty: LabelingSide, subtests: pytest.Subtests
+    ) -> None:
+        await self.play(
+            stage,
+            hasty,
+            subtests,
+            {
+                "hang": (FAULTS["hang"], "model_unreachable", "within 0.5 s"),
+                # each read succeeds, and none is the last
+                "drip": (FAULTS["drip"], "model_unreachable", "within 0.5 s"),
+            },
+        )
+
+    async def play(
+        self,
+        stage: Stage,
+        side: LabelingSide,
+        subtests: pytest.Subtests,
+        cases: dict[str, tuple[Play, str, str]],
+    ) -> None:
+        """An item for each fault, until all are given up; each with its reason and its words."""
         stage.model.rules = {f"[{name}]": [play] for name, (play, _, _) in cases.items()}
         project = await stage.api.make_project(policy={"kind": "accept_all"})
-        texts = [f"[{name}]" for name in cases]
-        ids = await stage.api.send_items(project, [*texts, "a neighbour"])
-        await try_until_given_up(stage, project)
+        ids = await stage.api.send_items(project, [f"[{name}]" for name in cases])
+        for _ in range(ATTEMPTS):
+            await side.drain(project)
+            await stage.make_due(project)
 
-        for item_id, (name, (_, reason, detail)) in zip(ids, cases.items(), strict=False):
+        for item_id, (name, (_, reason, detail)) in zip(ids, cases.items(), strict=True):
             with subtests.test(fault=name):
                 shown = await stage.item(item_id)
                 assert (shown["state"], shown["label"]) == ("in_review", None)
@@ -93,8 +132,26 @@ class TestAFailureThatStays:
                 assert detail in shown["last_error"]
                 assert await stage.predictions(item_id) == []
                 assert await stage.events(item_id) == ["item.routed"]
-        assert await stage.by_state(project) == {"in_review": len(cases), "accepted": 1}
-        assert (await stage.item(ids[-1]))["attempts"] == 1
+        assert await stage.by_state(project) == {"in_review": len(cases)}
+
+    async def test_of_one_item_is_no_matter_to_its_neighbours(self, stage: Stage) -> None:
+        stage.model.rules = {"odd": [FAULTS["500"]]}
+        project = await stage.api.make_project(policy={"kind": "accept_all"})
+        await stage.api.send_items(project, ["odd", *(f"text {n}" for n in range(20))])
+        assert (await stage.labeling.drain(project)).settled == 20
+        assert await stage.by_state(project) == {"accepted": 20, "pending": 1}
+
+    async def test_of_an_answer_without_end_is_cut_off(self, stage: Stage) -> None:
+        endless = Endless()
+        stage.model.default = [endless]
+        project = await stage.api.make_project()
+        (item,) = await stage.api.send_items(project, ["some text"])
+        await stage.labeling.drain(project)
+        shown = await stage.item(item)
+        assert (shown["state"], shown["attempts"]) == ("pending", 1)
+        assert f"more than {MAX_ANSWER_BYTES} bytes" in shown["last_error"]
+        # what the sockets on both sides hold comes on top
+        assert endless.sent[0] < MAX_ANSWER_BYTES + 16 * 1024 * 1024
 
     async def test_of_an_absent_server_goes_to_people_too(self, stage: Stage) -> None:
         stage.model.refuse()
@@ -124,7 +181,7 @@ class TestAFailureThatStays:
 
 
 class TestAFailureThatPasses:
-    @pytest.mark.parametrize("fault", ["500", "401", "reset", "html", "hang"])
+    @pytest.mark.parametrize("fault", ["500", "401", "reset", "html"])
     async def test_leaves_no_trace_but_its_attempts(self, stage: Stage, fault: str) -> None:
         stage.model.default = [FAULTS[fault], FAULTS[fault], Answer()]
         project = await stage.api.make_project(policy={"kind": "accept_all"})
@@ -194,12 +251,15 @@ class TestTheNextAttempt:
 
 
 class TestTheDeadline:
-    async def test_is_for_a_call_and_its_repair_together(self, stage: Stage) -> None:
+    async def test_is_for_a_call_and_its_repair_together(
+        self, stage: Stage, hasty: LabelingSide
+    ) -> None:
         # the repair hangs: the first answer stands, and the item is not tried again
         stage.model.default = [FAULTS["off_schema"], FAULTS["hang"]]
-        project, item = await stage.label_one()
+        project = await stage.api.make_project()
+        (item,) = await stage.api.send_items(project, ["some text"])
+        assert (await hasty.drain(project)).settled == 1
         shown = await stage.item(item)
         assert (shown["state"], shown["attempts"]) == ("in_review", 1)
         assert shown["confidence"]["reason"] == "label_outside_schema"
         assert stage.model.count == 2
-        assert await stage.by_state(project) == {"in_review": 1}
