@@ -66,7 +66,7 @@ def require_lease(row: DictRow) -> None:
     if row["taken_over"]:
         raise LeaseLostError(
             ConflictError(
-                "the lease ran out and another reviewer has the item now",
+                "the lease ran out and the item was given out again",
                 code="lease_held_by_another",
             )
         )
