@@ -31,6 +31,8 @@ def settings(
         database_url=database_url,
         openai_base_url=running_model_server.url,
         calls_in_flight=IN_FLIGHT,
+        call_deadline_seconds=60.0,
+        label_lease_seconds=90.0,
         retry_base_seconds=60,
     )
 

@@ -32,6 +32,8 @@ def settings(
         database_url=database_url,
         openai_base_url=running_model_server.url,
         openai_api_key=f"{CANARY}-setting",
+        call_deadline_seconds=60.0,
+        label_lease_seconds=90.0,
         model="the-service-s-model",
     )
 

@@ -252,13 +252,15 @@ class TestTheNextAttempt:
 
 class TestTheDeadline:
     async def test_is_for_a_call_and_its_repair_together(
-        self, stage: Stage, hasty: LabelingSide
+        self, stage: Stage, settings: Settings
     ) -> None:
         # the repair hangs: the first answer stands, and the item is not tried again
         stage.model.default = [FAULTS["off_schema"], FAULTS["hang"]]
         project = await stage.api.make_project()
         (item,) = await stage.api.send_items(project, ["some text"])
-        assert (await hasty.drain(project)).settled == 1
+        short = settings.model_copy(update={"call_deadline_seconds": 3.0})
+        async with LabelingSide.open(short) as side:
+            assert (await side.drain(project)).settled == 1
         shown = await stage.item(item)
         assert (shown["state"], shown["attempts"]) == ("in_review", 1)
         assert shown["confidence"]["reason"] == "label_outside_schema"
