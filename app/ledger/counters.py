@@ -11,14 +11,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
+from psycopg.types.json import Jsonb
+
 from app.infra.db import Database
 
-# for use inside other statements: `names` text[] and `deltas` bigint[] of one project
+# for use inside other statements
 APPEND = """
 INSERT INTO counter_deltas (project_id, name, delta)
-SELECT %(project_id)s, name, delta
-FROM unnest(%(counter_names)s::text[], %(counter_deltas)s::bigint[]) AS d (name, delta)
-WHERE delta <> 0
+SELECT %(project_id)s, name, delta::bigint
+FROM jsonb_each_text(%(deltas)s) AS d (name, delta)
 """
 
 _READ = """
@@ -63,12 +64,9 @@ CROSS JOIN LATERAL (SELECT 1 FROM counter_deltas WHERE project_id = p.id LIMIT 1
 
 
 def parameters(project_id: uuid.UUID, deltas: Mapping[str, int]) -> dict[str, object]:
-    """What APPEND takes."""
-    return {
-        "project_id": project_id,
-        "counter_names": list(deltas),
-        "counter_deltas": list(deltas.values()),
-    }
+    """What APPEND takes; a delta of zero is left out."""
+    moved = {name: delta for name, delta in deltas.items() if delta}
+    return {"project_id": project_id, "deltas": Jsonb(moved)}
 
 
 async def read(database: Database, project_id: uuid.UUID, *, prefix: str) -> dict[str, int]:

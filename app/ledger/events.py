@@ -33,23 +33,19 @@ class NewEvent:
     data: dict[str, Any]
 
 
+# for use inside other statements. One JSON value: as arrays, the same rows cost a verdict a tenth
+# of its time in the driver.
 INSERT = """
 INSERT INTO events (id, project_id, type, data)
-SELECT * FROM unnest(
-    %(event_ids)s::uuid[], %(event_projects)s::uuid[], %(event_types)s::text[],
-    %(event_data)s::jsonb[]
-)
+SELECT id, %(project_id)s, type, data
+FROM jsonb_to_recordset(%(events)s) AS e (id uuid, type text, data jsonb)
 """
 
 
 def parameters(project_id: uuid.UUID, events: Sequence[NewEvent]) -> dict[str, object]:
     """What INSERT takes."""
-    return {
-        "event_ids": [new_id() for _ in events],
-        "event_projects": [project_id] * len(events),
-        "event_types": [event.type.value for event in events],
-        "event_data": [Jsonb(event.data) for event in events],
-    }
+    rows = [{"id": str(new_id()), "type": event.type.value, "data": event.data} for event in events]
+    return {"project_id": project_id, "events": Jsonb(rows)}
 
 
 async def record(connection: Connection, project_id: uuid.UUID, events: Sequence[NewEvent]) -> None:

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from app.domain.labels import LabelSet
-from app.infra.db import Connection
+from app.infra.db import Database
 
 _MAX_KEPT = 1000
 _DEFINITION = "SELECT definition FROM label_schemas WHERE id = %(label_schema_id)s"
@@ -23,12 +23,11 @@ class LabelSets:
     def __init__(self) -> None:
         self._kept: dict[uuid.UUID, LabelSet] = {}
 
-    async def get(self, connection: Connection, label_schema_id: uuid.UUID) -> LabelSet:
+    async def get(self, database: Database, label_schema_id: uuid.UUID) -> LabelSet:
         """The label set of a stored schema version, which must exist."""
         kept = self._kept.get(label_schema_id)
         if kept is None:
-            cursor = await connection.execute(_DEFINITION, {"label_schema_id": label_schema_id})
-            row = await cursor.fetchone()
+            row = await database.fetch_one(_DEFINITION, {"label_schema_id": label_schema_id})
             assert row is not None, "schema versions are never removed before their project"
             kept = read_label_set(row["definition"])
             if len(self._kept) >= _MAX_KEPT:

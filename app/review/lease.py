@@ -1,16 +1,16 @@
-"""Whether an assignment is still the caller's: locked, looked at, refused with the right word."""
+"""Whether an assignment is still the caller's, and the right word where it is not."""
 
 from __future__ import annotations
 
 import hmac
 import uuid
-from typing import Any
+from typing import Any, NoReturn
 
 from psycopg.rows import DictRow
 
 from app.access.keys import Caller
 from app.errors import ConflictError, GoneError, NotFoundError
-from app.infra.db import Connection
+from app.infra.db import Database
 from app.review import queries
 
 
@@ -28,19 +28,44 @@ def visible_to(caller: Caller, assignment_id: uuid.UUID) -> dict[str, Any]:
     return {"assignment_id": assignment_id, "projects": projects}
 
 
-async def lock(connection: Connection, assignment_id: uuid.UUID, *, caller: Caller) -> DictRow:
-    """The assignment with its item, both locked until the transaction ends.
+def held_by(caller: Caller, assignment_id: uuid.UUID, lease_token: uuid.UUID) -> dict[str, Any]:
+    """The parameters of a statement that changes an assignment only for who holds its lease."""
+    return {
+        **visible_to(caller, assignment_id),
+        "reviewer": caller.reviewer,
+        "lease_token": lease_token,
+    }
+
+
+async def standing(database: Database, assignment_id: uuid.UUID, *, caller: Caller) -> DictRow:
+    """How an assignment and its item stand.
 
     Raises:
         NotFoundError: there is none that this caller may see.
     """
-    cursor = await connection.execute(
-        queries.LOCK_ASSIGNMENT, visible_to(caller, assignment_id), prepare=True
-    )
-    row = await cursor.fetchone()
+    row = await database.fetch_one(queries.STANDING, visible_to(caller, assignment_id))
     if row is None:
         raise NotFoundError("no such assignment")
     return row
+
+
+async def refuse(
+    database: Database, assignment_id: uuid.UUID, lease_token: uuid.UUID, *, caller: Caller
+) -> NoReturn:
+    """Says why a change wrote nothing.
+
+    Raises:
+        NotFoundError: there is no such assignment that this caller may see.
+        ConflictError: another holds it, or it was closed already.
+        GoneError: the lease ran out.
+    """
+    row = await standing(database, assignment_id, caller=caller)
+    require_holder(row, lease_token, caller=caller)
+    try:
+        require_lease(row)
+    except LeaseLostError as error:
+        raise error.problem from None
+    raise lease_expired()
 
 
 def require_holder(row: DictRow, lease_token: uuid.UUID, *, caller: Caller) -> None:
@@ -71,6 +96,9 @@ def require_lease(row: DictRow) -> None:
             )
         )
     if row["state"] == "expired" or not row["alive"]:
-        raise LeaseLostError(
-            GoneError("the lease ran out; a verdict is kept as the draft", code="lease_expired")
-        )
+        raise LeaseLostError(lease_expired())
+
+
+def lease_expired() -> GoneError:
+    """What whoever comes too late is told."""
+    return GoneError("the lease ran out; a verdict is kept as the draft", code="lease_expired")

@@ -9,7 +9,8 @@ from app.ledger import counters, events
 
 # Lowest confidence first, unknown (-infinity) before all. Rows that another claim is taking are
 # skipped, so nobody waits and nothing is handed out twice. A reviewer who has had an item and
-# did not simply lose or return it does not meet it again. The commit does not wait for the disk: a
+# did not simply lose or return it does not meet it again (asked item by item: as NOT EXISTS it was
+# planned to read all that the reviewer ever had). The commit does not wait for the disk: a
 # lease lost in a crash is an item back in the queue, and its random token is never reissued.
 CLAIM = """
 WITH settings AS (
@@ -19,11 +20,12 @@ WITH settings AS (
     SELECT q.item_id, q.slot, q.round, q.score
     FROM review_queue q
     WHERE q.project_id = %(project_id)s AND q.assignment_id IS NULL
-      AND NOT EXISTS (
+      AND (
           SELECT 1 FROM assignments a
           WHERE a.item_id = q.item_id AND a.reviewer = %(reviewer)s AND a.round = q.round
             AND a.state IN ('leased', 'submitted', 'skipped')
-      )
+          LIMIT 1
+      ) IS NULL
     ORDER BY q.score, q.item_id
     LIMIT %(limit)s
     FOR UPDATE OF q SKIP LOCKED
@@ -108,8 +110,8 @@ SELECT id, item_id, project_id, label, comment, created_at,
 FROM reviews WHERE assignment_id = %(assignment_id)s
 """
 
-# Locks the assignment and its item and says how they stand; every change of one begins here.
-LOCK_ASSIGNMENT = (
+# How an assignment and its item stand. Nothing is locked: what is written then names what was read.
+STANDING = (
     """
 SELECT a.id, a.project_id, a.item_id, a.slot, a.round, a.state, a.reviewer, a.lease_token,
        i.state AS item_state, i.label, i.confidence, i.route, i.prediction_id, i.policy_id,
@@ -127,56 +129,77 @@ JOIN label_schemas s ON s.id = p.label_schema_id
 WHERE a.id = %(assignment_id)s
 """
     + _VISIBLE
-    + "FOR UPDATE OF a, i"
 )
 
-RENEW = """
+# The fence: whoever does not hold the lease now changes nothing.
+_HELD_NOW = """
+a.id = %(assignment_id)s AND a.reviewer = %(reviewer)s AND a.lease_token = %(lease_token)s
+AND a.state = 'leased' AND a.lease_expires_at > clock_timestamp()
+"""
+
+RENEW = f"""
 UPDATE assignments a
 SET lease_expires_at = now() + make_interval(secs => p.review_lease_seconds)
 FROM projects p
-WHERE a.id = %(assignment_id)s AND p.id = a.project_id
-RETURNING a.lease_expires_at
+WHERE {_HELD_NOW} {_VISIBLE} AND p.id = a.project_id
+RETURNING a.project_id, a.lease_expires_at
 """
 
 # released: the slot is free for anybody; skipped: for anybody else
-HAND_BACK = """
+HAND_BACK = f"""
 WITH closed AS (
-    UPDATE assignments SET state = %(state)s, closed_at = now()
-    WHERE id = %(assignment_id)s
-    RETURNING id
+    UPDATE assignments a SET state = %(state)s, closed_at = now()
+    WHERE {_HELD_NOW} {_VISIBLE}
+    RETURNING a.id, a.project_id, a.item_id, a.slot
+), freed AS (
+    UPDATE review_queue q SET assignment_id = NULL
+    FROM closed c
+    WHERE q.item_id = c.item_id AND q.slot = c.slot AND q.assignment_id = c.id
 )
-UPDATE review_queue SET assignment_id = NULL
-WHERE item_id = %(item_id)s AND slot = %(slot)s
-  AND assignment_id = (SELECT id FROM closed)
+SELECT project_id FROM closed
 """
 
-KEEP_DRAFT = "UPDATE assignments SET draft = %(draft)s WHERE id = %(assignment_id)s"
+KEEP_DRAFT = """
+UPDATE assignments SET draft = %(draft)s
+WHERE id = %(assignment_id)s AND state IN ('leased', 'expired')
+"""
 
-# The verdict and everything that follows from it, in one statement of one transaction.
+# The verdict and everything that follows from it, in one statement; nothing at all if the lease is
+# over, or the item is not as it was read.
 RECORD_REVIEW = f"""
-WITH closed AS (
-    UPDATE assignments SET state = 'submitted', closed_at = now()
-    WHERE id = %(assignment_id)s
-    RETURNING id
+WITH held AS (
+    SELECT a.id, a.item_id, a.slot, a.round, a.reviewer, i.prediction_id, i.policy_id
+    FROM assignments a JOIN items i ON i.id = a.item_id
+    WHERE {_HELD_NOW} AND i.state = 'in_review'
+      AND i.prediction_id IS NOT DISTINCT FROM %(prediction_id)s
+    FOR UPDATE OF a, i
+), closed AS (
+    UPDATE assignments a SET state = 'submitted', closed_at = now()
+    FROM held h WHERE a.id = h.id
 ), dequeued AS (
-    DELETE FROM review_queue
-    WHERE item_id = %(item_id)s AND slot = %(slot)s
-      AND assignment_id = (SELECT id FROM closed)
+    DELETE FROM review_queue q USING held h
+    WHERE q.item_id = h.item_id AND q.slot = h.slot AND q.assignment_id = h.id
 ), reviewed AS (
     INSERT INTO reviews (id, project_id, item_id, assignment_id, round, reviewer, label, comment,
                          prediction_id, label_schema_id)
-    VALUES (%(review_id)s, %(project_id)s, %(item_id)s, %(assignment_id)s, %(round)s,
-            %(reviewer)s, %(label)s, %(comment)s, %(prediction_id)s, %(label_schema_id)s)
+    SELECT %(review_id)s, %(project_id)s, h.item_id, h.id, h.round, h.reviewer, %(label)s,
+           %(comment)s, h.prediction_id, %(label_schema_id)s
+    FROM held h
     RETURNING created_at
 ), completed AS (
-    UPDATE items SET state = 'completed', final_label = %(label)s, completed_at = now()
-    WHERE id = %(item_id)s AND state = 'in_review'
+    UPDATE items i SET state = 'completed', final_label = %(label)s, completed_at = now()
+    FROM held h WHERE i.id = h.item_id
 ), final AS (
     INSERT INTO final_labels (id, project_id, item_id, label, prediction_id, review_id, policy_id,
                               label_schema_id)
-    VALUES (%(final_id)s, %(project_id)s, %(item_id)s, %(label)s, %(prediction_id)s,
-            %(review_id)s, %(policy_id)s, %(label_schema_id)s)
-), counted AS ({counters.APPEND}), told AS ({events.INSERT})
+    SELECT %(final_id)s, %(project_id)s, h.item_id, %(label)s, h.prediction_id, %(review_id)s,
+           h.policy_id, %(label_schema_id)s
+    FROM held h
+), counted AS (
+    {counters.APPEND} WHERE EXISTS (SELECT 1 FROM held)
+), told AS (
+    {events.INSERT} WHERE EXISTS (SELECT 1 FROM held)
+)
 SELECT created_at FROM reviewed
 """
 

@@ -12,7 +12,7 @@ from psycopg.rows import DictRow
 from app.domain.labels import LabelSet
 from app.domain.states import ItemState
 from app.errors import ConflictError, invalid_field
-from app.infra.db import Connection
+from app.infra.db import Database
 from app.infra.ids import Kind, new_id, to_wire
 from app.ledger import counters, events
 from app.ledger.events import EventType, NewEvent
@@ -43,14 +43,13 @@ class RecordedReview:
     created_at: datetime
 
 
-async def recorded(connection: Connection, row: DictRow, verdict: Verdict) -> RecordedReview:
+async def recorded(database: Database, row: DictRow, verdict: Verdict) -> RecordedReview:
     """What a submitted assignment was answered with, for the same verdict sent again.
 
     Raises:
         ConflictError: the verdict differs from the one stored.
     """
-    cursor = await connection.execute(queries.RECORDED, {"assignment_id": row["id"]})
-    review = await cursor.fetchone()
+    review = await database.fetch_one(queries.RECORDED, {"assignment_id": row["id"]})
     assert review is not None, "a submitted assignment has its review"
     if (review["label"], review["comment"]) != (verdict.label, verdict.comment):
         raise ConflictError(
@@ -69,9 +68,18 @@ async def recorded(connection: Connection, row: DictRow, verdict: Verdict) -> Re
 
 
 async def record(
-    connection: Connection, row: DictRow, verdict: Verdict, *, labels: LabelSet
-) -> RecordedReview:
-    """Stores a verdict on a locked assignment and completes its item, in the caller's transaction.
+    database: Database, row: DictRow, verdict: Verdict, *, labels: LabelSet
+) -> RecordedReview | None:
+    """Stores a verdict and completes its item, in one statement that commits by itself.
+
+    Args:
+        database: where.
+        row: how the assignment and its item stood, as `lease.standing` read it.
+        verdict: what was decided.
+        labels: of the project's current schema.
+
+    Returns:
+        What was stored; None, and nothing stored, if the lease or the item has moved since.
 
     Raises:
         InvalidError: the label is not of the schema.
@@ -88,36 +96,31 @@ async def record(
         predicted=None if predicted is None else labels.index(predicted),
         actual=labels.index(verdict.label),
     )
-    told = _told(row, review_id, verdict.label)
-    cursor = await connection.execute(
+    stored = await database.fetch_one(
         queries.RECORD_REVIEW,
         {
             "assignment_id": row["id"],
-            "item_id": row["item_id"],
-            "slot": row["slot"],
-            "round": row["round"],
             "reviewer": row["reviewer"],
+            "lease_token": row["lease_token"],
+            "prediction_id": row["prediction_id"],
             "review_id": review_id,
             "final_id": new_id(),
             "label": verdict.label,
             "comment": verdict.comment,
-            "prediction_id": row["prediction_id"],
-            "policy_id": row["policy_id"],
             "label_schema_id": row["label_schema_id"],
             **counters.parameters(row["project_id"], deltas),
-            **events.parameters(row["project_id"], told),
+            **events.parameters(row["project_id"], _told(row, review_id, verdict.label)),
         },
-        prepare=True,
     )
-    recorded = await cursor.fetchone()
-    assert recorded is not None
+    if stored is None:
+        return None
     return RecordedReview(
         review_id=review_id,
         item_id=row["item_id"],
         project_id=row["project_id"],
         label=verdict.label,
         agreed=None if predicted is None else predicted == verdict.label,
-        created_at=recorded["created_at"],
+        created_at=stored["created_at"],
     )
 
 

@@ -10,7 +10,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from app.access.keys import Caller
-from app.errors import ConflictError, GoneError, NotFoundError
+from app.errors import NotFoundError
 from app.infra.db import Database
 from app.infra.ids import Kind, new_id, to_wire
 from app.ledger import events
@@ -122,14 +122,11 @@ class ReviewService:
             ConflictError: another holds it, or it was closed already.
             GoneError: the lease ran out.
         """
-        async with self._database.transaction() as connection:
-            row = await lease.lock(connection, assignment_id, caller=caller)
-            _require_live(row, lease_token, caller)
-            cursor = await connection.execute(
-                queries.RENEW, {"assignment_id": assignment_id}, prepare=True
-            )
-            renewed = await cursor.fetchone()
-        assert renewed is not None
+        renewed = await self._database.fetch_one(
+            queries.RENEW, lease.held_by(caller, assignment_id, lease_token)
+        )
+        if renewed is None:
+            await lease.refuse(self._database, assignment_id, lease_token, caller=caller)
         expires: datetime = renewed["lease_expires_at"]
         return expires
 
@@ -148,20 +145,13 @@ class ReviewService:
             ConflictError: another holds it, or it was closed already.
             GoneError: the lease ran out.
         """
-        async with self._database.transaction() as connection:
-            row = await lease.lock(connection, assignment_id, caller=caller)
-            _require_live(row, lease_token, caller)
-            await connection.execute(
-                queries.HAND_BACK,
-                {
-                    "assignment_id": assignment_id,
-                    "item_id": row["item_id"],
-                    "slot": row["slot"],
-                    "state": how.value,
-                },
-                prepare=True,
-            )
-        self._peeks.forget(row["project_id"])
+        closed = await self._database.fetch_one(
+            queries.HAND_BACK,
+            {**lease.held_by(caller, assignment_id, lease_token), "state": how.value},
+        )
+        if closed is None:
+            await lease.refuse(self._database, assignment_id, lease_token, caller=caller)
+        self._peeks.forget(closed["project_id"])
 
     async def submit(
         self,
@@ -182,29 +172,25 @@ class ReviewService:
             ConflictError: another holds it, or it was closed already.
             GoneError: the lease ran out.
         """
-        late: GoneError | ConflictError | None = None
-        review: RecordedReview | None = None
-        async with self._database.transaction() as connection:
-            row = await lease.lock(connection, assignment_id, caller=caller)
+        while True:
+            row = await lease.standing(self._database, assignment_id, caller=caller)
+            lease.require_holder(row, lease_token, caller=caller)
+            if row["state"] == "submitted":
+                return await recorded(self._database, row, verdict)
             try:
-                lease.require_holder(row, lease_token, caller=caller)
-                if row["state"] == "submitted":
-                    return await recorded(connection, row, verdict)
                 lease.require_lease(row)
             except lease.LeaseLostError as error:
-                await connection.execute(
+                await self._database.execute(
                     queries.KEEP_DRAFT,
                     {"assignment_id": assignment_id, "draft": Jsonb(verdict.as_draft())},
                 )
-                late = error.problem
-            else:
-                labels = await self._label_sets.get(connection, row["label_schema_id"])
-                review = await record(connection, row, verdict, labels=labels)
-        if late is not None:
-            raise late
-        assert review is not None
-        self._peeks.forget(review.project_id)
-        return review
+                raise error.problem from None
+            labels = await self._label_sets.get(self._database, row["label_schema_id"])
+            review = await record(self._database, row, verdict, labels=labels)
+            if review is not None:
+                self._peeks.forget(review.project_id)
+                return review
+            # something moved between the two statements: look again
 
     async def expire(self, project_id: uuid.UUID | None = None) -> int:
         """Takes back leases that ran out, of one project or of all; how many."""
@@ -231,11 +217,3 @@ class ReviewService:
         if await self._database.fetch_one(queries.PROJECT_EXISTS, {"project_id": project_id}):
             return
         raise NotFoundError("no such project")
-
-
-def _require_live(row: DictRow, lease_token: uuid.UUID, caller: Caller) -> None:
-    lease.require_holder(row, lease_token, caller=caller)
-    try:
-        lease.require_lease(row)
-    except lease.LeaseLostError as error:
-        raise error.problem from None
