@@ -12,6 +12,10 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundl
 export UV_SYSTEM_CERTS ?= 1
 endif
 
+# The widest set first: the others are parts of it, in the same versions.
+LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --python-version 3.11 --no-annotate --no-header pyproject.toml
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test lint types imports bench lock clean
 
@@ -57,12 +61,10 @@ imports: setup
 bench: setup ## every goal beside its limit; ONLY="review_cycle label_calls" for some
 	@$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY))
 
-lock: setup ## resolve the dependencies anew into the two requirements files
-	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --python-version 3.11 --all-extras --group build --no-annotate --no-header pyproject.toml -o requirements.txt
-	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --python-version 3.11 --all-extras --group build --group dev --no-annotate --no-header pyproject.toml \
-	  -c requirements.txt -o requirements-dev.txt
+lock: setup ## resolve the dependencies anew into the requirements files
+	@$(LOCK) --all-extras --group build --group dev -o requirements-dev.txt
+	@$(LOCK) --extra embedded --extra demo --group build -c requirements-dev.txt -o requirements.txt
+	@$(LOCK) --extra otel -c requirements-dev.txt -o requirements-otel.txt
 
 clean: ## remove the environment and the caches; data directories stay
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
