@@ -80,6 +80,15 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
         "SECONDLOOK_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"
     )
+    access_log: bool = _env(
+        "SECONDLOOK_ACCESS_LOG", False, "a log line for each request: route, status, duration"
+    )
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = _env(
+        "SECONDLOOK_METRICS_PORT", None, "where a worker or the sweeper serves /metrics; none: nowhere"
+    )
+    metrics_host: str = _env(
+        "SECONDLOOK_METRICS_HOST", "127.0.0.1", "the address of SECONDLOOK_METRICS_PORT"
+    )
     data_dir: Path | None = _env(
         "SECONDLOOK_DATA_DIR", None, "where the embedded engines keep their data"
     )
