@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         "SECONDLOOK_ACCESS_LOG", False, "a log line for each request: route, status, duration"
     )
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = _env(
-        "SECONDLOOK_METRICS_PORT", None, "where a worker or the sweeper serves /metrics; none: nowhere"
+        "SECONDLOOK_METRICS_PORT", None, "where a worker or the sweeper serves /metrics"
     )
     metrics_host: str = _env(
         "SECONDLOOK_METRICS_HOST", "127.0.0.1", "the address of SECONDLOOK_METRICS_PORT"
