@@ -1,0 +1,106 @@
+"""Metrics as Prometheus reads them: of this process, or of all that share its directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+    start_http_server,
+    values,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from app.infra.metrics import instruments
+from app.infra.metrics_directory import VARIABLE, given_directory
+
+MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+def share_in(directory: Path) -> None:
+    """Lets this process and its children keep their values in a directory, from now on.
+
+    Raises:
+        RuntimeError: something was counted already, and would not be told.
+    """
+    if instruments.cache_info().currsize:
+        raise RuntimeError("what is counted must be shared before anything is counted")
+    os.environ[VARIABLE] = str(directory)
+    # what prometheus_client does when it is imported; by then nobody knew the directory
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+
+
+class ProcessMetrics(Collector):
+    """What this process counted, or all that share its directory, whichever of them is asked."""
+
+    def __init__(self) -> None:
+        self._directory = given_directory()
+        self._own: CollectorRegistry | None = None
+        if self._directory is None:
+            self._own = instruments().registry
+            # of one process: CPU, memory, open files
+            ProcessCollector(registry=self._own)
+
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily(
+            "secondlook_build_info", "Always 1; the label tells the version.", labels=["version"]
+        )
+        build.add_metric([version("secondlook")], 1)
+        yield build
+        if self._own is not None:
+            yield from self._own.collect()
+        elif self._directory is not None:
+            yield from _of_all(self._directory)
+
+
+def _of_all(directory: Path) -> Iterable[Metric]:
+    # one that was killed while it began has left an empty file
+    files = [path for path in directory.glob("*.db") if path.stat().st_size]
+    for pid in {int(path.stem.rpartition("_")[2]) for path in files}:
+        if not _lives(pid):
+            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+    kept = [str(path) for path in files if path.exists()]
+    merged: Iterable[Metric] = MultiProcessCollector.merge(kept)  # type: ignore[no-untyped-call]
+    return merged
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class _Together(Collector):
+    def __init__(self, *parts: Iterable[Metric]) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        return chain(*self._parts)
+
+
+def exposition(metrics: ProcessMetrics, facts: Iterable[Metric] = ()) -> bytes:
+    """The text of /metrics: what processes count, and facts that somebody else knows."""
+    return generate_latest(_Together(metrics.collect(), facts))
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Serves them on a port of their own, on threads, for as long as the process lives.
+
+    Raises:
+        OSError: the port is taken, or this machine has no such address.
+    """
+    start_http_server(port, host, registry=ProcessMetrics())
