@@ -17,6 +17,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from app.infra.db import CONNECTION_LIMITS, Database, is_unavailable
+from app.infra.jobs import SWEEPER_LOCK
 from app.infra.logging import LIFECYCLE, configure_logging
 from app.labeling.assembly import open_labeling
 from app.labeling.sweep import LabelingSweep
@@ -26,8 +27,6 @@ from app.settings import Settings, load_settings
 
 Step: TypeAlias = Callable[[], Awaitable[object]]
 _log = logging.getLogger(__name__)
-# any number that nobody else uses
-_LOCK = 7_405_103_222
 
 
 async def sweep_forever(settings: Settings, stop: asyncio.Event) -> None:
@@ -96,7 +95,7 @@ async def active(database_url: str) -> AsyncIterator[psycopg.AsyncConnection[Tup
         **CONNECTION_LIMITS,
     )
     async with connection:
-        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
+        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (SWEEPER_LOCK,))
         row = await cursor.fetchone()
         if row is None or not row[0]:
             raise NotActiveError

@@ -7,6 +7,7 @@ socket timeouts, after the commit, coalesced to one message a project, and nobod
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import threading
 import uuid
@@ -17,8 +18,12 @@ from urllib.parse import urlsplit
 import redis
 from celery import Celery
 
+from app.infra import metrics
+
 DRAIN_TASK = "secondlook.drain"
 LABELING_QUEUE = "labeling"
+SWEEPER_LOCK = 7_405_103_222
+"""The advisory lock of the sweeper that is active; any number that nobody else uses."""
 _SOCKET_TIMEOUT = 2.0
 # How long a wake-up counts as under way when nobody says that it arrived.
 _PENDING_SECONDS = 5
@@ -102,7 +107,8 @@ class RedisWakeUps:
             if self._closing or project_id in self._queued:
                 return
             self._queued.add(project_id)
-            self._publisher.submit(self._publish, project_id)
+            # with the request that asks: its id in the logs, its span over the message
+            self._publisher.submit(contextvars.copy_context().run, self._publish, project_id)
 
     def arrived(self, project_id: uuid.UUID, wake_up: str) -> bool:
         """Whether whoever received a wake-up should look for work, or leave it to a newer one.
@@ -136,10 +142,12 @@ class RedisWakeUps:
         try:
             self._send(project_id)
             self._healthy = True
+            metrics.wake_up("sent")
         except Exception as error:  # noqa: BLE001  # kombu raises whatever the transport raises
             if self._healthy:
                 _log.warning("no wake-up sent, the sweeper takes over: %s", type(error).__name__)
             self._healthy = False
+            metrics.wake_up("lost")
 
     def _send(self, project_id: uuid.UUID) -> None:
         wake_up = uuid.uuid4().hex
