@@ -30,7 +30,7 @@ from app.infra.supervisor import (
     answers_http,
     log_says,
 )
-from app.settings import SettingsError, load_settings
+from app.settings import SettingsError, load_settings, service_urls, with_urls
 
 FirstKey = Callable[[str], Coroutine[Any, Any, str | None]]
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -153,6 +153,8 @@ def up(
     try:
         with running_service(options, first_key=first_key, program=program) as service:
             say(f"Secondlook is at {service.base_url} (Ctrl-C stops it)")
+            if not os.environ.get("SECONDLOOK_MODEL"):
+                say("SECONDLOOK_MODEL is not set: each project must name its model (labeler.model)")
             say(f"Data and logs: {service.data_dir}")
             service.wait()
     except KeyboardInterrupt:
@@ -195,14 +197,14 @@ def running_service(
     supervisor = Supervisor(options.data_dir or default_data_dir(environ), announce=announce)
     with _signals_stop(supervisor), _stopping(supervisor):
         database_url, redis_url = _start_engines(supervisor, environ)
-        urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        urls = with_urls(environ, database_url=database_url, redis_url=redis_url)
         steps = program(
             ServicePlan(
                 host=options.host,
                 port=port,
                 workers=options.workers or min(4, os.cpu_count() or 1),
                 directory=supervisor.dir.path,
-                env={**environ, **urls, "PYTHONUNBUFFERED": "1"},
+                env={**urls, "PYTHONUNBUFFERED": "1"},
             )
         )
         for part in steps.prepare:
@@ -319,7 +321,7 @@ def _signals_stop(supervisor: Supervisor) -> Iterator[None]:
 
 def _start_engines(supervisor: Supervisor, environ: Mapping[str, str]) -> tuple[str, str]:
     """The two URLs, of engines started now where the environment names none."""
-    database_url, redis_url = environ.get("DATABASE_URL"), environ.get("REDIS_URL")
+    database_url, redis_url = service_urls(environ)
     engines = EmbeddedEngines(
         supervisor.dir.path,
         postgres=not database_url,
@@ -328,6 +330,6 @@ def _start_engines(supervisor: Supervisor, environ: Mapping[str, str]) -> tuple[
     )
     urls = (database_url or engines.database_url, redis_url or engines.redis_url)
     # before anything starts: a wrong setting should not cost a start
-    load_settings(database_url=urls[0], redis_url=urls[1])
+    load_settings(environ, database_url=urls[0], redis_url=urls[1])
     engines.start()
     return urls

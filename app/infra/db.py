@@ -11,12 +11,12 @@ import select
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from sqlalchemy import MetaData
+from sqlalchemy import URL, MetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -73,11 +73,24 @@ _STOPPING = frozenset({"57P01", "57P02", "57P03", "57P04"})
 _TOO_SLOW = "57014"
 
 
-def sqlalchemy_url(database_url: str) -> str:
-    """The same database for SQLAlchemy, on the one driver the project uses."""
-    parts = urlsplit(database_url)
-    query = urlencode(parse_qsl(parts.query, keep_blank_values=True))
-    return urlunsplit(("postgresql+psycopg", parts.netloc, parts.path, query, ""))
+def sqlalchemy_url(database_url: str) -> URL:
+    """The same database for SQLAlchemy, on the one driver the project uses.
+
+    libpq itself reads the URL, so that both understand the same by it: sockets, several hosts, a
+    service file, whatever is percent-encoded.
+    """
+    parameters = {name: str(value) for name, value in conninfo_to_dict(database_url).items()}
+    several = parameters.get("host", "").count(",") + 1
+    if "," not in parameters.get("port", ","):
+        # libpq takes one port for all hosts, SQLAlchemy wants one for each
+        parameters["port"] = ",".join([parameters["port"]] * several)
+    return URL.create(
+        "postgresql+psycopg",
+        username=parameters.pop("user", None),
+        password=parameters.pop("password", None),
+        database=parameters.pop("dbname", None),
+        query=parameters,
+    )
 
 
 def is_unavailable(error: BaseException) -> bool:

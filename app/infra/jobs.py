@@ -13,7 +13,7 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from celery import Celery
@@ -39,9 +39,11 @@ class WakeUps(Protocol):
 
 def broker_url(redis_url: str) -> str:
     """The broker's address as kombu spells it."""
-    if redis_url.startswith("unix://"):
-        return f"redis+socket://{urlsplit(redis_url).path}?virtual_host=0"
-    return redis_url
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    parts = urlsplit(redis_url)
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 def make_celery(redis_url: str) -> Celery:
