@@ -14,7 +14,7 @@ endif
 
 # The widest set first: the others are parts of it, in the same versions.
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-  --no-emit-find-links --python-version 3.11 --no-annotate --no-header pyproject.toml
+  --no-emit-find-links --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test lint types imports bench lock clean
@@ -58,13 +58,14 @@ types: setup
 imports: setup
 	@$(BIN)/lint-imports --no-cache
 
-bench: setup ## every goal beside its limit; ONLY="review_cycle label_calls" for some
-	@$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY))
+bench: setup ## every goal beside its limit; ONLY="review_cycle label_calls" for some, SIZE=full for 5M
+	@$(BIN)/python -m benchmarks.bench $(if $(SIZE),--size $(SIZE)) $(if $(ONLY),--only $(ONLY))
 
 lock: setup ## resolve the dependencies anew into the requirements files
-	@$(LOCK) --all-extras --group build --group dev -o requirements-dev.txt
-	@$(LOCK) --extra embedded --extra demo --group build -c requirements-dev.txt -o requirements.txt
-	@$(LOCK) --extra otel -c requirements-dev.txt -o requirements-otel.txt
+	@$(LOCK) pyproject.toml --all-extras --group build --group dev -o requirements-dev.txt
+	@$(LOCK) pyproject.toml --extra embedded --extra demo --group build -c requirements-dev.txt -o requirements.txt
+	@$(LOCK) pyproject.toml --extra otel -c requirements-dev.txt -o requirements-otel.txt
+	@$(LOCK) --group build -c requirements-dev.txt -o requirements-build.txt
 
 clean: ## remove the environment and the caches; data directories stay
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
