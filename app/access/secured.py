@@ -51,7 +51,7 @@ class SecuredRoute(APIRoute):
             request.state.caller = await access.authenticate(
                 request.headers.get("authorization"), scope=scope, reviewer=_reviewer(request)
             )
-            if unknown := request.query_params.keys() - known:
+            if request.scope["query_string"] and (unknown := request.query_params.keys() - known):
                 names = [pointer([name]).removeprefix("/") for name in sorted(unknown)]
                 raise InvalidError.about(
                     [FieldError(name, "unknown parameter", "query") for name in names[:MAX_FAULTS]]

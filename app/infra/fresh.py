@@ -28,20 +28,25 @@ class Fresh(Generic[K, V]):
         self._max_kept = max_kept
         self._kept: dict[K, tuple[asyncio.Future[V], float]] = {}
 
-    async def get(self, question: K) -> V:
+    async def get(self, question: K, *, since: float = 0.0) -> V:
         """The answer, at most as old as allowed; whoever asks while it is looked up shares it.
+
+        Args:
+            question: what is looked up.
+            since: no answer that was asked for before this moment of `time.monotonic` will do.
 
         Raises:
             Exception: whatever the look-up raises.
         """
-        answer, until = self._kept.get(question, (None, 0.0))
-        if answer is None or until <= time.monotonic() or _failed(answer):
+        answer, asked = self._kept.get(question, (None, 0.0))
+        now = time.monotonic()
+        if answer is None or asked < max(since, now - self._seconds) or _failed(answer):
             if len(self._kept) >= self._max_kept:
                 self._kept.clear()
             answer = asyncio.ensure_future(self._look_up(question))
             # looked at, so that one whose askers all hung up does not complain of its error
             answer.add_done_callback(_failed)
-            self._kept[question] = (answer, time.monotonic() + self._seconds)
+            self._kept[question] = (answer, now)
         # shielded: who hangs up must not cancel what others wait for
         return answer.result() if answer.done() else await asyncio.shield(answer)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import uuid
 from typing import Annotated
 
@@ -58,15 +57,14 @@ async def peek_queue(
 
     Made for polling: send the `ETag` back as `If-None-Match` and get 304 while nothing changed.
     """
-    rows = await _service(request).peek(
+    head = await _service(request).peek(
         path_id(Kind.PROJECT, project_id), limit=limit, caller=caller
     )
-    body = QueueOut(data=[_show_entry(row) for row in rows]).model_dump_json().encode()
-    etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if _matches(request.headers.get("if-none-match"), etag):
+    shown = head.shown(_show_queue)
+    headers = {"ETag": shown.etag, "Cache-Control": "private, no-cache"}
+    if _matches(request.headers.get("if-none-match"), shown.etag):
         return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
+    return Response(shown.body, media_type="application/json", headers=headers)
 
 
 @router.post(
@@ -206,6 +204,10 @@ def _matches(condition: str | None, etag: str) -> bool:
         return False
     wanted = {part.strip().removeprefix("W/") for part in condition.split(",")}
     return etag in wanted or "*" in wanted
+
+
+def _show_queue(rows: list[DictRow]) -> bytes:
+    return QueueOut(data=[_show_entry(row) for row in rows]).model_dump_json().encode()
 
 
 def _show_entry(row: DictRow) -> QueueEntryOut:

@@ -12,13 +12,13 @@ from psycopg.types.json import Jsonb
 from app.access.keys import Caller
 from app.errors import NotFoundError
 from app.infra.db import Database
-from app.infra.ids import Kind, new_id, to_wire
+from app.infra.ids import Kind, new_id, to_wire, uuid_array
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
 from app.projects.label_sets import LabelSets
 from app.projects.service import require_visible
 from app.review import lease, queries
-from app.review.peek import PeekCache
+from app.review.peek import Head, PeekCache
 from app.review.record import RecordedReview, Verdict, record, recorded
 
 
@@ -40,7 +40,7 @@ class ReviewService:
         self._peeks = PeekCache(database)
         self._label_sets = LabelSets()
 
-    async def peek(self, project_id: uuid.UUID, *, limit: int, caller: Caller) -> list[DictRow]:
+    async def peek(self, project_id: uuid.UUID, *, limit: int, caller: Caller) -> Head:
         """The head of the queue without taking anything: least certain first, unknown before all.
 
         Up to a quarter of a second old, so that any number of polling clients cost four
@@ -50,10 +50,10 @@ class ReviewService:
             NotFoundError: there is no such project that this caller may see.
         """
         require_visible(project_id, caller)
-        rows = await self._peeks.get(project_id, limit)
-        if not rows:
+        head = await self._peeks.get(project_id, limit, reviewer=caller.reviewer)
+        if not head.rows:
             await self._require_project(project_id)
-        return rows
+        return head
 
     async def claim(self, project_id: uuid.UUID, *, limit: int, caller: Caller) -> list[DictRow]:
         """Leases up to `limit` items to the caller's reviewer, least certain first.
@@ -68,7 +68,7 @@ class ReviewService:
             claimed += await self._claim(project_id, limit - len(claimed), caller.reviewer)
         if not claimed:
             await self._require_project(project_id)
-        self._peeks.forget(project_id)
+        self._peeks.changed(project_id, reviewer=caller.reviewer)
         return claimed
 
     async def _claim(self, project_id: uuid.UUID, limit: int, reviewer: str) -> list[DictRow]:
@@ -78,9 +78,9 @@ class ReviewService:
                 "project_id": project_id,
                 "reviewer": reviewer,
                 "limit": limit,
-                "ids": [new_id() for _ in range(limit)],
+                "ids": uuid_array(new_id() for _ in range(limit)),
                 # random, never counted up: a counter could be reissued after a crash
-                "tokens": [uuid.uuid4() for _ in range(limit)],
+                "tokens": uuid_array(uuid.uuid4() for _ in range(limit)),
             },
         )
 
@@ -151,7 +151,7 @@ class ReviewService:
         )
         if closed is None:
             await lease.refuse(self._database, assignment_id, lease_token, caller=caller)
-        self._peeks.forget(closed["project_id"])
+        self._peeks.changed(closed["project_id"], reviewer=caller.reviewer)
 
     async def submit(
         self,
@@ -188,7 +188,7 @@ class ReviewService:
             labels = await self._label_sets.get(self._database, row["label_schema_id"])
             review = await record(self._database, row, verdict, labels=labels)
             if review is not None:
-                self._peeks.forget(review.project_id)
+                self._peeks.changed(review.project_id, reviewer=caller.reviewer)
                 return review
             # something moved between the two statements: look again
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,12 +22,11 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
         received = 0
 
         async def receive_bounded() -> Message:
             nonlocal received
-            if int(announced) > self._max_bytes:
+            if not received and _announced(scope) > self._max_bytes:
                 raise HTTPException(413)
             message = await receive()
             if message["type"] == "http.request":
@@ -38,3 +36,7 @@ class BodyLimitMiddleware:
             return message
 
         await self._app(scope, receive_bounded, send)
+
+
+def _announced(scope: Scope) -> int:
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
