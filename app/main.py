@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
 
 import app.access.routes
 import app.items.routes
@@ -17,13 +15,13 @@ import app.projects.routes
 import app.reports.routes
 import app.review.routes
 from app.access.secured import REVIEWER_HEADER
-from app.infra.db import is_unavailable
 from app.infra.logging import configure_logging
-from app.services import Services, build_services
+from app.services import build_services
 from app.settings import Settings, load_settings
-from app.web import openapi, problems
+from app.web import health, openapi, problems
 from app.web.body_limit import BodyLimitMiddleware
-from app.web.request_id import RequestIdMiddleware
+from app.web.leaving import Leaving
+from app.web.requests import RequestMiddleware
 
 _DESCRIPTION = """\
 A language model labels your items, keeps each label with its confidence, and people get only what
@@ -63,51 +61,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     api.state.services = services
+    api.state.leaving = Leaving()
     problems.install(api)
     api.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
-    api.add_middleware(RequestIdMiddleware)
+    api.add_middleware(RequestMiddleware, access_log=settings.access_log)
     for feature in _FEATURES:
         api.include_router(feature.router)
-    _add_health(api, services)
+    health.install(
+        api,
+        database=services.database,
+        wake_ups=services.wake_ups,
+        facts=services.facts,
+        leaving=api.state.leaving,
+    )
     openapi.install(api, reviewer_header=REVIEWER_HEADER)
     return api
-
-
-def _add_health(api: FastAPI, services: Services) -> None:
-    @api.get("/livez", tags=["health"], operation_id="livez")
-    async def livez() -> dict[str, str]:
-        """Whether the process answers at all."""
-        return {"status": "ok"}
-
-    @api.get(
-        "/readyz",
-        tags=["health"],
-        operation_id="readyz",
-        response_model=None,
-        responses={503: {"description": "Not now; Retry-After says when to ask again."}},
-    )
-    async def readyz(_request: Request, verbose: Annotated[str | None, Query()] = None) -> Response:
-        """Whether it can serve: the database answers. Redis only quickens, so it never counts."""
-        ready = await _database_answers(services)
-        answer: dict[str, Any] = {"status": "ok" if ready else "unavailable"}
-        if verbose is not None:
-            answer["dependencies"] = {
-                "database": "ok" if ready else "unavailable",
-                "wake_ups": "ok" if services.wake_ups.healthy else "unavailable",
-            }
-        headers = {} if ready else {"Retry-After": "2"}
-        return JSONResponse(answer, status_code=200 if ready else 503, headers=headers)
-
-    @api.get("/version", tags=["health"], operation_id="version")
-    async def get_version() -> dict[str, str]:
-        """Which version serves."""
-        return {"version": api.version}
-
-
-async def _database_answers(services: Services) -> bool:
-    try:
-        return await services.database.fetch_one("SELECT 1 AS one", {}) is not None
-    except Exception as error:
-        if is_unavailable(error):
-            return False
-        raise

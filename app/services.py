@@ -14,6 +14,7 @@ from app.infra.jobs import RedisWakeUps
 from app.items.service import ItemService
 from app.labeling.predictions import PredictionService
 from app.projects.service import ProjectService
+from app.reports.facts import ServiceFacts
 from app.reports.service import ReportService
 from app.review.service import ReviewService
 from app.settings import Settings
@@ -31,6 +32,7 @@ class Services:
     predictions: PredictionService
     review: ReviewService
     reports: ReportService
+    facts: ServiceFacts
 
     async def open(self) -> None:
         await self.database.open()
@@ -62,4 +64,5 @@ def build_services(settings: Settings) -> Services:
         predictions=PredictionService(database, items),
         review=ReviewService(database),
         reports=ReportService(database),
+        facts=ServiceFacts(database),
     )

@@ -18,10 +18,9 @@ from sqlalchemy.exc import TimeoutError as OrmPoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.errors import FieldError, InvalidError, ProblemError, UnavailableError
-from app.infra.db import describe, is_contended, is_too_slow, is_unavailable
+from app.infra.db import describe, is_contended, is_full, is_too_slow, is_unavailable
 from app.infra.logging import current_request_id
 from app.web.faults import field_errors
-from app.web.request_id import HEADER
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:secondlook:problem:"
@@ -56,7 +55,6 @@ def respond(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """An error as its answer; `errors` only where fields are to blame."""
-    request_id = current_request_id()
     document: dict[str, Any] = {
         "type": f"{TYPE_PREFIX}{code}",
         "title": title,
@@ -65,20 +63,15 @@ def respond(
         # not request.url, which a Host header of the caller's making goes into
         "instance": quote(request.scope["path"]),
         "code": code,
-        "request_id": request_id,
+        "request_id": current_request_id(),
     }
     if errors:
         document["errors"] = [
             {"in": error.where, "pointer": error.pointer, "detail": error.detail}
             for error in errors
         ]
-    # named here too: what ends in a crash is answered outside all middleware
-    named = {} if request_id is None else {HEADER: request_id}
     return Response(
-        json.dumps(document),
-        status_code=status,
-        headers={**(headers or {}), **named},
-        media_type=MEDIA_TYPE,
+        json.dumps(document), status_code=status, headers=headers, media_type=MEDIA_TYPE
     )
 
 
@@ -134,6 +127,14 @@ def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _on_database(request: Request, error: Exception) -> Response:
+    if is_full(error):
+        _log.error("the database's disk is full: %s", describe(error))
+        return _try_again(
+            request,
+            detail="the database has no room to write; nothing was changed, and reading goes on",
+            code="storage_full",
+            seconds=30,
+        )
     if isinstance(error, OrmPoolTimeout) or is_unavailable(error):
         _log.warning("the database is away: %s", type(error).__name__)
         return _try_again(
@@ -168,7 +169,8 @@ def _try_again(request: Request, *, detail: str, code: str, seconds: int) -> Res
     return _on_problem(request, UnavailableError(detail, code=code, retry_after=seconds))
 
 
-def _on_crash(request: Request, error: Exception) -> Response:
+def answer_crash(request: Request, error: Exception) -> Response:
+    """What is answered to a request that crashed, and the one line in the log about it."""
     _log.error("unhandled error", exc_info=error)
     return _sorry(request)
 
@@ -184,10 +186,9 @@ def _sorry(request: Request) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the application a problem document."""
+    """Makes every error of the application a problem document; crashes: `answer_crash`."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     for kind in (psycopg.Error, DBAPIError, PoolTimeout, OrmPoolTimeout):
         app.add_exception_handler(kind, _on_database)
-    app.add_exception_handler(Exception, _on_crash)

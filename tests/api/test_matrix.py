@@ -21,7 +21,7 @@ from tests.support.problems import problem
 
 SCOPES = ("admin", "ingest", "reviewer", "read")
 # answered without a key
-OPEN = {"/livez", "/readyz", "/version", "/openapi.json"}
+OPEN = {"/livez", "/metrics", "/readyz", "/version", "/openapi.json"}
 
 
 class Foreign(Enum):
