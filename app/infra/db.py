@@ -7,6 +7,7 @@ one statement that commits by itself: one round trip.
 
 from __future__ import annotations
 
+import asyncio
 import select
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from sqlalchemy import URL, MetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+
+from app.infra import metrics
 
 Connection = psycopg.AsyncConnection[DictRow]
 
@@ -71,6 +74,10 @@ _CONTENDED = frozenset({"40001", "40P01", "55P03"})
 # admin shutdown, crash shutdown, cannot connect now, database dropped
 _STOPPING = frozenset({"57P01", "57P02", "57P03", "57P04"})
 _TOO_SLOW = "57014"
+_DISK_FULL = "53100"
+# "invalid input syntax for type integer: …": the class whose messages quote what was sent
+_DATA_EXCEPTION = "22"
+_POOL_LOOK_SECONDS = 2.0
 
 
 def sqlalchemy_url(database_url: str) -> URL:
@@ -124,11 +131,20 @@ def is_too_slow(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError) and error.sqlstate == _TOO_SLOW
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the server's disk has no room for what was to be written."""
+    if isinstance(error, DBAPIError):
+        return error.orig is not None and is_full(error.orig)
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate == _DISK_FULL
+
+
 def describe(error: BaseException) -> str:
     """An error for the log: never its detail, which quotes the row that was refused."""
-    if isinstance(error, psycopg.Error) and error.diag.message_primary is not None:
-        return f"{type(error).__name__}: {error.diag.message_primary}"
-    return type(error).__name__
+    name = type(error).__name__
+    if not isinstance(error, psycopg.Error) or error.diag.message_primary is None:
+        return name
+    quotes = (error.sqlstate or "").startswith(_DATA_EXCEPTION)
+    return name if quotes else f"{name}: {error.diag.message_primary}"
 
 
 class Database:
@@ -178,6 +194,8 @@ class Database:
             max_overflow=3,
             pool_timeout=5.0,
             pool_pre_ping=True,
+            # its errors quote them
+            hide_parameters=True,
             connect_args={
                 "options": options,
                 "application_name": f"{application_name}-orm",
@@ -185,12 +203,17 @@ class Database:
             },
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._process = application_name.removeprefix("secondlook-")
+        self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Starts the pool without waiting for the server: the process may be up before it."""
         await self._pool.open(wait=False)
+        self._watch = asyncio.create_task(self._watch_pool())
 
     async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
         await self._pool.close()
         await self._engine.dispose()
 
@@ -232,6 +255,11 @@ class Database:
         """Runs one statement that commits by itself and gives back nothing."""
         async with self.connection() as connection:
             await connection.execute(sql, parameters, prepare=True)
+
+    async def _watch_pool(self) -> None:
+        while True:
+            metrics.pool_looked_at(self._process, self._pool.pop_stats())
+            await asyncio.sleep(_POOL_LOOK_SECONDS)
 
     async def _working_connection(self) -> Connection:
         """A connection that has not broken while it idled, however many have.
