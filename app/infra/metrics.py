@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 _HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
@@ -142,6 +142,8 @@ class Instruments:
 @cache
 def instruments() -> Instruments:
     """This process's instruments, made at first use: after it is known who shares them."""
+    # a second series beside each counter, which Prometheus' text form has no use for
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     return Instruments()
 
 

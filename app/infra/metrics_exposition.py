@@ -10,7 +10,6 @@ from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
-    CollectorRegistry,
     Metric,
     ProcessCollector,
     generate_latest,
@@ -45,11 +44,8 @@ class ProcessMetrics(Collector):
 
     def __init__(self) -> None:
         self._directory = given_directory()
-        self._own: CollectorRegistry | None = None
-        if self._directory is None:
-            self._own = instruments().registry
-            # of one process: CPU, memory, open files
-            ProcessCollector(registry=self._own)
+        # CPU, memory, open files: told of one process, never of many together
+        self._process = ProcessCollector(registry=None)
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(
@@ -57,10 +53,11 @@ class ProcessMetrics(Collector):
         )
         build.add_metric([version("secondlook")], 1)
         yield build
-        if self._own is not None:
-            yield from self._own.collect()
-        elif self._directory is not None:
+        if self._directory is not None:
             yield from _of_all(self._directory)
+            return
+        yield from self._process.collect()
+        yield from instruments().registry.collect()
 
 
 def _of_all(directory: Path) -> Iterable[Metric]:
