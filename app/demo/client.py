@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx2
 
+from app.client import ServiceClient
+
 REVIEWERS = 8
 _CLAIM = 10
 _POLL_SECONDS = 0.2
@@ -27,12 +29,12 @@ class DemoClient:
     """One project of a running service."""
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
-        self._http = http
+        self._service = ServiceClient(http)
         self.project = ""
 
     async def make_project(self, labels: Sequence[str]) -> None:
         """A project in which people review everything, so that every confidence can be judged."""
-        made = await self._post(
+        made = await self._service.post(
             "/v1/projects",
             {
                 "name": "Companies by industry (demo)",
@@ -48,7 +50,9 @@ class DemoClient:
     async def send(self, samples: Sequence[Sample]) -> None:
         """Sends the items in one call."""
         rows = [{"external_id": each.external_id, "text": each.text} for each in samples]
-        answer = await self._post(f"/v1/projects/{self.project}/items/bulk", {"items": rows})
+        answer = await self._service.post(
+            f"/v1/projects/{self.project}/items/bulk", {"items": rows}
+        )
         if answer["failed"]:
             bad = next(row for row in answer["results"] if row["error"])
             raise RuntimeError(f"the service refused a sample item: {bad['error']['detail']}")
@@ -56,7 +60,7 @@ class DemoClient:
     async def watch_labelling(self) -> AsyncIterator[int]:
         """The number of labelled items, now and then, until all are."""
         while True:
-            stats = await self._get(f"/v1/projects/{self.project}/stats")
+            stats = await self._service.get(f"/v1/projects/{self.project}/stats")
             labelled = stats["total"] - stats["items"]["pending"] - stats["items"]["labeling"]
             yield labelled
             if labelled == stats["total"]:
@@ -65,17 +69,19 @@ class DemoClient:
 
     async def what_holds_it_up(self) -> str | None:
         """The last error of an item that waits for another try; None where there is none."""
-        found = await self._get(f"/v1/projects/{self.project}/items", state="pending", limit=200)
+        found = await self._service.get(
+            f"/v1/projects/{self.project}/items", state="pending", limit=200
+        )
         errors = (item["last_error"] for item in found["data"])
         return next((str(error) for error in errors if error is not None), None)
 
     async def least_certain(self, count: int) -> list[dict[str, Any]]:
         """The head of the queue with each item's text and alternatives."""
-        queue = await self._get(f"/v1/projects/{self.project}/queue", limit=count)
+        queue = await self._service.get(f"/v1/projects/{self.project}/queue", limit=count)
         entries = []
         for entry in queue["data"]:
-            item = await self._get(f"/v1/items/{entry['item_id']}")
-            said = await self._get(f"/v1/items/{entry['item_id']}/predictions")
+            item = await self._service.get(f"/v1/items/{entry['item_id']}")
+            said = await self._service.get(f"/v1/items/{entry['item_id']}/predictions")
             score = said["data"][0]["score"] if said["data"] else None
             entries.append({**item, "alternatives": score["alternatives"] if score else []})
         return entries
@@ -88,7 +94,7 @@ class DemoClient:
         async def work() -> None:
             while claimed := await self._claim():
                 for each in claimed:
-                    await self._post(
+                    await self._service.post(
                         f"/v1/assignments/{each['id']}/submit",
                         {
                             "lease_token": each["lease_token"],
@@ -101,23 +107,9 @@ class DemoClient:
 
     async def agreement(self) -> dict[str, Any]:
         """The agreement report."""
-        return await self._get(f"/v1/projects/{self.project}/agreement")
+        return await self._service.get(f"/v1/projects/{self.project}/agreement")
 
     async def _claim(self) -> list[dict[str, Any]]:
-        answer = await self._post(f"/v1/projects/{self.project}/claims", {"limit": _CLAIM})
+        answer = await self._service.post(f"/v1/projects/{self.project}/claims", {"limit": _CLAIM})
         claimed: list[dict[str, Any]] = answer["data"]
         return claimed
-
-    async def _get(self, path: str, **params: Any) -> dict[str, Any]:
-        return _body(await self._http.get(path, params=params))
-
-    async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return _body(await self._http.post(path, json=body))
-
-
-def _body(answer: httpx2.Response) -> dict[str, Any]:
-    if answer.is_error:
-        problem = answer.json()
-        raise RuntimeError(f"{answer.request.url.path}: {problem.get('detail')}")
-    body: dict[str, Any] = answer.json()
-    return body
