@@ -15,6 +15,7 @@ import typer
 
 from app.commands.agreement import agreement
 from app.commands.evaluate import evaluate
+from app.commands.label import label
 from app.settings import SettingsError, database_url
 
 cli = typer.Typer(
@@ -94,6 +95,7 @@ def show_version() -> None:
     typer.echo(version("secondlook"))
 
 
+cli.command()(label)
 cli.command()(evaluate)
 cli.command()(agreement)
 
