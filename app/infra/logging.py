@@ -17,9 +17,10 @@ from contextvars import ContextVar
 from types import TracebackType
 
 import structlog
-from structlog.contextvars import bind_contextvars, merge_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars, merge_contextvars
 
 from app.infra.ids import Kind, to_wire
+from app.infra.telemetry import tracing
 
 LIFECYCLE = "secondlook.lifecycle"
 """The logger of starts and stops, heard at every level: who supervises a process waits for it."""
@@ -57,6 +58,12 @@ def set_request_id(request_id: str, *, of_caller: str | None = None) -> None:
 def log_about(**ids: uuid.UUID) -> None:
     """Says what the current task is about: `item_id`, `project_id`; all its lines carry it."""
     bind_contextvars(**ids)
+
+
+def ids_at_hand() -> dict[str, str]:
+    """What the current task is about, in the spelling of the wire."""
+    known = get_contextvars()
+    return {name: to_wire(kind, known[name]) for name, kind in _IDS.items() if name in known}
 
 
 def configure_logging(level: str, *, process: str) -> None:
@@ -98,6 +105,10 @@ def _add_ids(
     for name, kind in _IDS.items():
         if isinstance(event.get(name), uuid.UUID):
             event[name] = to_wire(kind, event[name])
+    traces = tracing()
+    under = None if traces is None else traces.current()
+    if under is not None:
+        event["trace_id"], event["span_id"] = under
     return event
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from app.domain.backoff import Backoff
 from app.infra.db import describe, is_contended, is_unavailable
+from app.infra.metrics import results_lost
 from app.labeling.call import Outcome
 from app.labeling.record import Plan, Recorder, Source, plan
 
@@ -96,7 +97,13 @@ class BatchWriter:
             self.settled += await self._write_patiently(decided)
         except Exception as error:  # noqa: BLE001  # one bad row must not cost its batch
             if len(batch) == 1 or is_unavailable(error) or is_contended(error):
-                _log.error("%d labels could not be stored: %s", len(batch), describe(error))
+                results_lost("refused", len(batch))
+                for outcome in batch:
+                    _log.error(
+                        "a label could not be stored: %s",
+                        describe(error),
+                        extra={"item_id": outcome.job.item_id},
+                    )
                 return
             for outcome in batch:
                 await self._write([outcome])

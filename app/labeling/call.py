@@ -14,6 +14,7 @@ from app.domain.labels import LabelSet, SingleChoiceSchema
 from app.domain.unknown import UnknownReason
 from app.labeling.answer import Reading, UnreadableResponseError, read_completion
 from app.labeling.client import CallError, ModelClient, within
+from app.labeling.observed import attempt_answered, attempt_failed, observed_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,14 @@ class Failed:
 Outcome = Answered | Failed
 
 
+def observe_attempt(outcome: Outcome) -> None:
+    """Counts how an item's turn ended."""
+    if isinstance(outcome, Answered):
+        attempt_answered(outcome.reading)
+    else:
+        attempt_failed(outcome.failure, outcome.reason)
+
+
 async def ask(
     client: ModelClient,
     question: Question,
@@ -138,13 +147,16 @@ async def _read(
     messages: list[dict[str, str]],
     seconds: float,
 ) -> Reading:
-    answer = await within(seconds, client.complete(question.request(messages)))
-    try:
-        return read_completion(answer.body, labels=question.labels)
-    except UnreadableResponseError as error:
-        # An error page of a proxy or a body cut off is about the endpoint: it may pass.
-        raise CallError(
-            FailureClass.TRANSIENT,
-            f"the model server's answer can't be read: {error}",
-            reason=UnknownReason.UNREADABLE_RESPONSE,
-        ) from error
+    with observed_call(question.model) as call:
+        answer = await within(seconds, client.complete(question.request(messages)))
+        try:
+            reading = read_completion(answer.body, labels=question.labels)
+        except UnreadableResponseError as error:
+            # An error page of a proxy or a body cut off is about the endpoint: it may pass.
+            raise CallError(
+                FailureClass.TRANSIENT,
+                f"the model server's answer can't be read: {error}",
+                reason=UnknownReason.UNREADABLE_RESPONSE,
+            ) from error
+        call.served = reading.served
+        return reading

@@ -20,9 +20,10 @@ from app.domain.backoff import Backoff, FailureClass
 from app.domain.unknown import UnknownReason
 from app.infra.db import Database
 from app.infra.jobs import WakeUps
+from app.infra.logging import log_about
 from app.labeling import queries
 from app.labeling.batches import BatchWriter
-from app.labeling.call import Failed, Job, Outcome, Question, ask
+from app.labeling.call import Failed, Job, Outcome, Question, ask, observe_attempt
 from app.labeling.client import ModelClient, ModelClients
 from app.labeling.record import Recorder, Source
 from app.projects.label_sets import read_label_set
@@ -100,6 +101,7 @@ class Drainer:
         self, project_id: uuid.UUID, *, stopping: Callable[[], bool] = lambda: False
     ) -> DrainResult:
         """Labels what is due in a project until nothing is, time is up, or `stopping` says so."""
+        log_about(project_id=project_id)
         project = await self._load(project_id)
         if project is None:
             return DrainResult(0, work_remains=False)
@@ -238,6 +240,7 @@ class _Run:
         return len(rows)
 
     async def _ask(self, job: Job) -> None:
+        log_about(item_id=job.item_id)
         outcome: Outcome
         try:
             outcome = await ask(
@@ -260,6 +263,7 @@ class _Run:
             # at once here; for all other workers when the pause is stored
             wait = outcome.retry_after or self._tools.limits.backoff.base / 2
             self._paused_until = max(self._paused_until, time.monotonic() + wait)
+        observe_attempt(outcome)
         self._outcomes.put(outcome)
 
     async def _finish_calls(self) -> None:

@@ -12,6 +12,7 @@ from app.domain.states import ItemState
 from app.infra.db import Database, is_unavailable
 from app.infra.ids import Kind, to_wire
 from app.infra.jobs import WakeUps
+from app.infra.metrics import leases_expired
 from app.labeling import queries
 from app.labeling.drain import Drainer
 from app.ledger import events
@@ -74,8 +75,15 @@ class LabelingSweep:
                         },
                     )
                     await events.record(connection, row["project_id"], [told])
+            leases_expired("label", len(rows))
+            for row in poison:
+                _log.warning(
+                    "an item lost worker after worker and goes to people",
+                    extra={"item_id": row["id"], "project_id": row["project_id"]},
+                )
             for project_id, lost in Counter(row["project_id"] for row in rows).items():
-                _log.info("took back %d items of %s from lost workers", lost, project_id)
+                about = {"project_id": project_id}
+                _log.info("took back %d items from lost workers", lost, extra=about)
             if len(rows) < _EXPIRE_BATCH:
                 return
 
@@ -90,11 +98,13 @@ class LabelingSweep:
                 if is_unavailable(error):
                     _log.warning("help ended early: the database is away")
                     return
-                _log.exception("project %s could not be drained", project_id)
+                _log.exception("a project could not be drained", extra={"project_id": project_id})
                 continue
             if result.settled:
                 _log.warning(
-                    "labelled %d overdue items of %s in the sweeper", result.settled, project_id
+                    "labelled %d overdue items in the sweeper",
+                    result.settled,
+                    extra={"project_id": project_id},
                 )
 
     async def close(self) -> None:
