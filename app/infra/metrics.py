@@ -11,6 +11,8 @@ share the directory are told as one (`app/infra/metrics_directory.py`).
 
 from __future__ import annotations
 
+from collections import Counter as Tally
+from collections.abc import Iterable
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -152,9 +154,10 @@ def request_answered(method: str, route: str, status: int, seconds: float) -> No
     instruments().http(method, route, status).observe(seconds)
 
 
-def item_received(status: str, count: int = 1) -> None:
-    """Rows of ingest were answered."""
-    instruments().items_received.labels(status).inc(count)
+def items_received(statuses: Iterable[str]) -> None:
+    """Rows of ingest were answered: what became of each."""
+    for status, count in Tally(statuses).items():
+        instruments().items_received.labels(status).inc(count)
 
 
 def review_recorded(*, agreed: bool | None) -> None:
