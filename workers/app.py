@@ -14,7 +14,7 @@ from workers import labeling, process
 
 _settings = load_settings()
 app = make_celery(_settings.redis_url)
-app.task(name=DRAIN_TASK)(labeling.drain)
+app.task(name=DRAIN_TASK, bind=True)(labeling.drain)
 
 
 @signals.setup_logging.connect

@@ -5,21 +5,27 @@ from __future__ import annotations
 import logging
 import uuid
 
+from celery import Task
+
 from app.infra.db import is_unavailable
+from app.infra.telemetry import message_received
 from workers.process import current_process, is_stopping
 
 _log = logging.getLogger(__name__)
 
 
-def drain(project_id: str, wake_up: str) -> None:
+def drain(task: Task, project_id: str, wake_up: str) -> None:
     """Labels what is due in a project; the sweeper wakes it again where this fails."""
     process = current_process()
     project = uuid.UUID(project_id)
     if not process.labeling.wake_ups.arrived(project, wake_up):
         return
-    try:
-        process.run(process.labeling.drainer.drain(project, stopping=is_stopping))
-    except Exception as error:
-        if not is_unavailable(error):
-            raise
-        _log.warning("a drain ended early: the database is away")
+    with message_received("drain", task.request.headers or {}):
+        try:
+            process.run(process.labeling.drainer.drain(project, stopping=is_stopping))
+        except Exception as error:  # noqa: BLE001  # Celery would log what the error says
+            about = {"project_id": project}
+            if is_unavailable(error):
+                _log.warning("a drain ended early: the database is away", extra=about)
+            else:
+                _log.exception("a drain failed", extra=about)

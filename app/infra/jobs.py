@@ -19,6 +19,7 @@ import redis
 from celery import Celery
 
 from app.infra import metrics
+from app.infra.telemetry import message_headers
 
 DRAIN_TASK = "secondlook.drain"
 LABELING_QUEUE = "labeling"
@@ -158,7 +159,10 @@ class RedisWakeUps:
             return
         try:
             self._celery.send_task(
-                DRAIN_TASK, args=[str(project_id), wake_up], queue=LABELING_QUEUE
+                DRAIN_TASK,
+                args=[str(project_id), wake_up],
+                queue=LABELING_QUEUE,
+                headers=message_headers(),
             )
         except Exception:
             with contextlib.suppress(redis.RedisError):

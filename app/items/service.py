@@ -21,6 +21,7 @@ from app.errors import NotFoundError
 from app.infra.db import Connection, Database
 from app.infra.ids import new_id
 from app.infra.jobs import WakeUps
+from app.infra.metrics import items_received
 from app.items import queries
 from app.projects.service import require_visible
 
@@ -89,7 +90,9 @@ class ItemService:
             raise NotFoundError("no such project") from error
         if created:
             self._wake_ups.request(project_id)
-        return [_result(draft, created, known) for draft in drafts]
+        results = [_result(draft, created, known) for draft in drafts]
+        items_received(result.status for result in results)
+        return results
 
     async def _insert(
         self,

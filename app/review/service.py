@@ -13,6 +13,7 @@ from app.access.keys import Caller
 from app.errors import NotFoundError
 from app.infra.db import Database
 from app.infra.ids import Kind, new_id, to_wire, uuid_array
+from app.infra.metrics import leases_expired, review_recorded
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
 from app.projects.label_sets import LabelSets
@@ -189,6 +190,7 @@ class ReviewService:
             review = await record(self._database, row, verdict, labels=labels)
             if review is not None:
                 self._peeks.changed(review.project_id, reviewer=caller.reviewer)
+                review_recorded(agreed=review.agreed)
                 return review
             # something moved between the two statements: look again
 
@@ -211,6 +213,7 @@ class ReviewService:
                 )
             for project, told in by_project.items():
                 await events.record(connection, project, told)
+        leases_expired("review", len(rows))
         return len(rows)
 
     async def _require_project(self, project_id: uuid.UUID) -> None:
