@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -31,8 +30,6 @@ def clean_directory(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def own_directory() -> Iterator[Path]:
-    """A directory of this process and its children, gone after the block."""
-    with tempfile.TemporaryDirectory(prefix="secondlook-metrics-") as name:
-        yield Path(name)
+def own_directory() -> Path:
+    """A new directory for this process and its children; who made it removes it."""
+    return Path(tempfile.mkdtemp(prefix="secondlook-metrics-"))

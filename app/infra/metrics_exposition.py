@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -22,7 +23,9 @@ from prometheus_client.registry import Collector
 
 from app.infra.metrics import instruments
 from app.infra.metrics_directory import VARIABLE, given_directory
+from app.settings import Settings
 
+_log = logging.getLogger(__name__)
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
@@ -94,10 +97,15 @@ def exposition(metrics: ProcessMetrics, facts: Iterable[Metric] = ()) -> bytes:
     return generate_latest(_Together(metrics.collect(), facts))
 
 
-def serve_metrics(host: str, port: int) -> None:
-    """Serves them on a port of their own, on threads, for as long as the process lives.
+def serve_metrics(settings: Settings) -> None:
+    """Serves them where SECONDLOOK_METRICS_PORT says, on threads, as long as the process lives.
 
-    Raises:
-        OSError: the port is taken, or this machine has no such address.
+    Where that can't be it is said, and the process goes on: it is here to work, not to be seen.
     """
-    start_http_server(port, host, registry=ProcessMetrics())
+    if settings.metrics_port is None:
+        return
+    host, port = settings.metrics_host, settings.metrics_port
+    try:
+        start_http_server(port, host, registry=ProcessMetrics())
+    except OSError as error:
+        _log.error("no metrics on %s, port %d: %s", host, port, error.strerror)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Protocol
 
 # any of these says that somebody collects spans
@@ -72,6 +72,13 @@ def is_wanted(environ: Mapping[str, str] = os.environ) -> bool:
     if environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none":
         return False
     return any(environ.get(name) for name in _ASKS)
+
+
+def load_extra() -> None:
+    """Imports the SDK if it will be needed: in a parent, so that its children need not."""
+    if is_wanted():
+        with suppress(ModuleNotFoundError):
+            import app.infra.telemetry_sdk  # noqa: F401, PLC0415  an extra
 
 
 def start_tracing(process: str) -> bool:
