@@ -8,14 +8,16 @@ one statement that commits by itself: one round trip.
 from __future__ import annotations
 
 import asyncio
+import json
 import select
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from sqlalchemy import URL, MetaData
 from sqlalchemy.exc import DBAPIError
@@ -68,6 +70,8 @@ class Base(DeclarativeBase):
         }
     )
 
+
+_WRITE_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 # serialization failure, deadlock, lock not available
 _CONTENDED = frozenset({"40001", "40P01", "55P03"})
@@ -145,6 +149,17 @@ def describe(error: BaseException) -> str:
         return name
     quotes = (error.sqlstate or "").startswith(_DATA_EXCEPTION)
     return name if quotes else f"{name}: {error.diag.message_primary}"
+
+
+def json_rows(rows: Iterable[Mapping[str, Any]]) -> Jsonb:
+    """The rows of a statement that reads them by jsonb_to_recordset.
+
+    An array a column would need each element written out and escaped by itself.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return Jsonb(list(rows), dumps=_WRITE_JSON)
 
 
 class Database:

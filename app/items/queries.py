@@ -9,13 +9,14 @@ SELECT audit_probability, train_probability FROM projects WHERE id = %(project_i
 # One statement and one round trip for up to 1,000 rows: the items, their payloads, the counter.
 # A row whose external id exists already is left alone and does not come back. In the order of
 # external ids, so that two calls that bring the same ones wait for each other and never deadlock;
-# of equal ones the first of the call.
+# of equal ones the first of the call. The rows are one JSON value: as arrays they cost the driver
+# three times as long.
 INSERT = """
 WITH input AS (
-    SELECT * FROM unnest(
-        %(ids)s::uuid[], %(external_ids)s::text[], %(contents)s::jsonb[],
-        %(metadata)s::jsonb[], %(digests)s::bytea[], %(ranks)s::float8[], %(coins)s::text[]
-    ) AS rows (id, external_id, content, metadata, digest, rank, coin)
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS rows (
+        id uuid, external_id text, content jsonb, metadata jsonb, digest bytea, rank float8,
+        coin text
+    )
 ), inserted AS (
     INSERT INTO items (id, project_id, external_id, rank, coin,
                        audit_probability, train_probability)

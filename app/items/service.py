@@ -13,12 +13,11 @@ from typing import Any
 
 import psycopg.errors
 from psycopg.rows import DictRow
-from psycopg.types.json import Jsonb
 
 from app.access.keys import Caller
 from app.domain.coin import CoinProbabilities, toss
 from app.errors import NotFoundError
-from app.infra.db import Connection, Database
+from app.infra.db import Connection, Database, json_rows
 from app.infra.ids import new_id
 from app.infra.jobs import WakeUps
 from app.infra.metrics import items_received
@@ -113,15 +112,18 @@ class ItemService:
                 "project_id": project_id,
                 "audit_probability": probabilities.audit,
                 "train_probability": probabilities.train,
-                "ids": [item_id for item_id, _, _ in drafts],
-                "external_ids": [item.external_id for _, item, _ in drafts],
-                "contents": [Jsonb(item.content) for _, item, _ in drafts],
-                "metadata": [
-                    None if item.metadata is None else Jsonb(item.metadata) for _, item, _ in drafts
-                ],
-                "digests": [digest for _, _, digest in drafts],
-                "ranks": [self._rng.random() for _ in drafts],
-                "coins": [toss(probabilities, uniform=self._rng.random()).value for _ in drafts],
+                "rows": json_rows(
+                    {
+                        "id": str(item_id),
+                        "external_id": item.external_id,
+                        "content": item.content,
+                        "metadata": item.metadata,
+                        "digest": f"\\x{digest.hex()}",
+                        "rank": self._rng.random(),
+                        "coin": toss(probabilities, uniform=self._rng.random()).value,
+                    }
+                    for item_id, item, digest in drafts
+                ),
             },
             prepare=True,
         )

@@ -66,17 +66,16 @@ POLICY = "SELECT document FROM policies WHERE id = %(policy_id)s"
 # Labels with all that follows from them. Whoever lost the lease in the meantime writes nothing.
 RECORD = """
 WITH result AS (
-    SELECT * FROM unnest(
-        %(item_ids)s::uuid[], %(tokens)s::uuid[], %(attempts)s::int[], %(prediction_ids)s::uuid[],
-        %(labels)s::text[], %(confidences)s::float8[], %(sources)s::text[],
-        %(unknown_reasons)s::text[], %(scores)s::float8[], %(routes)s::text[],
-        %(route_reasons)s::text[], %(last_errors)s::text[], %(details)s::jsonb[],
-        %(evidence)s::jsonb[], %(alternatives)s::jsonb[], %(final_ids)s::uuid[],
-        %(labeled_event_ids)s::uuid[], %(labeled_events)s::jsonb[],
-        %(routed_event_ids)s::uuid[], %(routed_events)s::jsonb[]
-    ) AS r (item_id, token, attempts, prediction_id, label, confidence, source, unknown_reason,
-            score, route, route_reason, last_error, detail, evidence, alternatives, final_id,
-            labeled_event_id, labeled_event, routed_event_id, routed_event)
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS r (
+        item_id uuid, token uuid, attempts int, prediction_id uuid, label text, confidence float8,
+        source text, unknown_reason text, score float8, route text, route_reason text,
+        last_error text, alternatives jsonb, evidence jsonb, final_id uuid,
+        labeled_event_id uuid, labeled_event jsonb, routed_event_id uuid, routed_event jsonb,
+        p_raw float8, p_norm float8, margin float8, entropy float8, off_label float8,
+        ambiguous float8, unseen float8, answer text, repaired boolean, served_model text,
+        system_fingerprint text, finish_reason text, prompt_tokens int, completion_tokens int,
+        latency_ms int
+    )
 ), done AS (
     UPDATE items i
     SET state = CASE r.route WHEN 'accept' THEN 'accepted' ELSE 'in_review' END,
@@ -96,17 +95,12 @@ WITH result AS (
         ambiguous, unseen, alternatives, evidence, answer, repaired, served_model,
         system_fingerprint, finish_reason, prompt_tokens, completion_tokens, latency_ms)
     SELECT r.prediction_id, %(project_id)s, r.item_id, %(labeler_id)s, %(label_schema_id)s,
-           r.label, r.confidence, r.source, r.unknown_reason, r.score, d.p_raw, d.p_norm,
-           d.margin, d.entropy, d.off_label, d.ambiguous, d.unseen, r.alternatives, r.evidence,
-           d.answer, d.repaired, d.served_model, d.system_fingerprint, d.finish_reason,
-           d.prompt_tokens, d.completion_tokens, d.latency_ms
+           r.label, r.confidence, r.source, r.unknown_reason, r.score, r.p_raw, r.p_norm,
+           r.margin, r.entropy, r.off_label, r.ambiguous, r.unseen, r.alternatives, r.evidence,
+           r.answer, r.repaired, r.served_model, r.system_fingerprint, r.finish_reason,
+           r.prompt_tokens, r.completion_tokens, r.latency_ms
     FROM result r
     JOIN done ON done.id = r.item_id AND done.token = r.token
-    CROSS JOIN LATERAL jsonb_to_record(r.detail) AS d (
-        p_raw float8, p_norm float8, margin float8, entropy float8, off_label float8,
-        ambiguous float8, unseen float8, answer text, repaired boolean, served_model text,
-        system_fingerprint text, finish_reason text, prompt_tokens int, completion_tokens int,
-        latency_ms int)
     WHERE r.prediction_id IS NOT NULL
 ), queued AS (
     INSERT INTO review_queue (item_id, slot, project_id, round, score)
@@ -142,10 +136,9 @@ SELECT id FROM done
 # Back to the queue, due later. Also how a worker that stops gives back what it has not begun.
 RETURN = """
 WITH returned AS (
-    SELECT * FROM unnest(
-        %(item_ids)s::uuid[], %(tokens)s::uuid[], %(attempts)s::int[], %(delays)s::float8[],
-        %(last_errors)s::text[]
-    ) AS r (item_id, token, attempts, delay, last_error)
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS r (
+        item_id uuid, token uuid, attempts int, delay float8, last_error text
+    )
 ), done AS (
     UPDATE items i
     SET state = 'pending', lease_token = NULL, lease_expires_at = NULL, attempts = r.attempts,

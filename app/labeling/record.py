@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
 from app.domain.backoff import (
     Backoff,
     GiveUp,
@@ -18,12 +16,15 @@ from app.domain.backoff import (
     TryAgain,
     decide_after_failure,
 )
+from app.domain.confidence import ChoiceScore
 from app.domain.routing import Decision, Policy, Route, decide_route, policy_from_json
-from app.infra.db import Connection, Database
+from app.infra.db import Connection, Database, json_rows
 from app.infra.ids import Kind, new_id, to_wire
+from app.infra.metrics import results_lost
 from app.labeling import queries
 from app.labeling.call import Answered, Failed, Job, Outcome
 
+_FIGURES = ("p_raw", "p_norm", "margin", "entropy", "off_label", "ambiguous", "unseen")
 _log = logging.getLogger(__name__)
 
 
@@ -120,7 +121,6 @@ class Recorder:
                 return 0
             policy = await self._policy(connection, source.project_id, policy_id)
             rows = [_row(settled, policy) for settled in plan.settled]
-            columns = {name: [row[name] for row in rows] for name in rows[0]}
             cursor = await connection.execute(
                 queries.RECORD,
                 {
@@ -128,12 +128,13 @@ class Recorder:
                     "policy_id": policy_id,
                     "labeler_id": source.labeler_id,
                     "label_schema_id": source.label_schema_id,
-                    **columns,
+                    "rows": json_rows(rows),
                 },
                 prepare=True,
             )
             stored = await cursor.fetchall()
         if len(stored) < len(rows):
+            results_lost("late", len(rows) - len(stored))
             _log.info("%d labels came after their lease", len(rows) - len(stored))
         return len(stored)
 
@@ -175,74 +176,54 @@ async def _return(
         queries.RETURN,
         {
             "project_id": project_id,
-            "item_ids": [each.job.item_id for each in returned],
-            "tokens": [each.job.token for each in returned],
-            "attempts": [each.attempts for each in returned],
-            "delays": [each.delay for each in returned],
-            "last_errors": [each.error for each in returned],
+            "rows": json_rows(
+                {
+                    "item_id": str(each.job.item_id),
+                    "token": str(each.job.token),
+                    "attempts": each.attempts,
+                    "delay": each.delay,
+                    "last_error": each.error,
+                }
+                for each in returned
+            ),
         },
         prepare=True,
     )
 
 
 def _row(settled: Settled, policy: Policy) -> dict[str, Any]:
-    """One item's columns of RECORD, routed by the policy."""
-    outcome = settled.outcome
-    job = outcome.job
-    answer = _answer_columns(outcome)
-    decision = decide_route(policy, confidence=answer["confidences"])
+    """One item's row of RECORD, routed by the policy; what it does not name is NULL."""
+    job = settled.outcome.job
+    answer = _answer(settled.outcome)
+    decision = decide_route(policy, confidence=answer.get("confidence"))
     item_id = to_wire(Kind.ITEM, job.item_id)
     return {
-        "item_ids": job.item_id,
-        "tokens": job.token,
+        "item_id": str(job.item_id),
+        "token": str(job.token),
         "attempts": settled.attempts,
         **answer,
-        "routes": decision.route.value,
-        "route_reasons": decision.reason.value,
-        "final_ids": new_id() if decision.route is Route.ACCEPT else None,
-        "labeled_event_ids": new_id(),
-        "labeled_events": Jsonb(_labeled_event(item_id, answer["prediction_ids"])),
-        "routed_event_ids": new_id(),
-        "routed_events": Jsonb(_routed_event(item_id, decision)),
+        "route": decision.route.value,
+        "route_reason": decision.reason.value,
+        "final_id": str(new_id()) if decision.route is Route.ACCEPT else None,
+        "routed_event_id": str(new_id()),
+        "routed_event": _routed_event(item_id, decision),
     }
 
 
-def _answer_columns(outcome: Outcome) -> dict[str, Any]:
+def _answer(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Failed):
-        return {
-            "prediction_ids": None,
-            "labels": None,
-            "confidences": None,
-            "sources": None,
-            "unknown_reasons": outcome.reason.value,
-            "scores": None,
-            "last_errors": outcome.detail,
-            "details": None,
-            "evidence": None,
-            "alternatives": None,
-        }
+        return {"unknown_reason": outcome.reason.value, "last_error": outcome.detail}
     reading = outcome.reading
-    score, unknown = reading.score, reading.unknown
+    unknown, served = reading.unknown, reading.served
+    prediction_id = new_id()
     return {
-        "prediction_ids": new_id(),
-        "labels": reading.label,
-        "confidences": None if score is None else score.p_norm,
-        "sources": reading.source.value,
-        "unknown_reasons": None if unknown is None else unknown.reason.value,
-        "scores": None if score is None else score.logit,
-        "last_errors": None if unknown is None else unknown.detail,
-        "details": Jsonb(_details(outcome)),
-        "evidence": None if reading.evidence is None else Jsonb(reading.evidence),
-        "alternatives": None if score is None else Jsonb([list(a) for a in score.alternatives]),
-    }
-
-
-def _details(outcome: Answered) -> dict[str, Any]:
-    reading = outcome.reading
-    score, served = reading.score, reading.served
-    figures = ("p_raw", "p_norm", "margin", "entropy", "off_label", "ambiguous", "unseen")
-    return {
-        **{name: None if score is None else getattr(score, name) for name in figures},
+        "prediction_id": str(prediction_id),
+        "label": reading.label,
+        "source": reading.source.value,
+        "unknown_reason": None if unknown is None else unknown.reason.value,
+        "last_error": None if unknown is None else unknown.detail,
+        "evidence": reading.evidence,
+        **_figures(reading.score),
         "answer": reading.answer,
         "repaired": outcome.repaired,
         "served_model": served.model,
@@ -251,12 +232,23 @@ def _details(outcome: Answered) -> dict[str, Any]:
         "prompt_tokens": served.prompt_tokens,
         "completion_tokens": served.completion_tokens,
         "latency_ms": round(outcome.seconds * 1000),
+        "labeled_event_id": str(new_id()),
+        "labeled_event": {
+            "item_id": to_wire(Kind.ITEM, outcome.job.item_id),
+            "prediction_id": to_wire(Kind.PREDICTION, prediction_id),
+        },
     }
 
 
-def _labeled_event(item_id: str, prediction_id: uuid.UUID | None) -> dict[str, Any]:
-    named = None if prediction_id is None else to_wire(Kind.PREDICTION, prediction_id)
-    return {"item_id": item_id, "prediction_id": named}
+def _figures(score: ChoiceScore | None) -> dict[str, Any]:
+    if score is None:
+        return {}
+    return {
+        "confidence": score.p_norm,
+        "score": score.logit,
+        "alternatives": score.alternatives,
+        **{name: getattr(score, name) for name in _FIGURES},
+    }
 
 
 def _routed_event(item_id: str, decision: Decision) -> dict[str, Any]:
