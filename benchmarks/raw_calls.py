@@ -12,11 +12,11 @@ import aiohttp
 from app.domain import prompting
 from app.domain.labels import LabelSet
 from app.labeling.call import Question
-from benchmarks.service import LABELS
+from benchmarks.fill import LABELS
 
 
 async def calls(url: str, *, count: int, in_flight: int) -> dict[str, float]:
-    """Calls a second and CPU milliseconds a call, bodies and answers as a drain has them."""
+    """When it ran and CPU milliseconds a call, bodies and answers as a drain has them."""
     labels = LabelSet.of(LABELS)
     system = prompting.system_prompt(labels, instructions="")
     question = Question(
@@ -35,10 +35,10 @@ async def calls(url: str, *, count: int, in_flight: int) -> dict[str, float]:
                 ) as answer:
                     json.loads(await answer.read())
 
-        began, cpu = time.perf_counter(), time.process_time()
+        began, cpu = time.monotonic(), time.process_time()
         await asyncio.gather(*(client() for _ in range(in_flight)))
-        elapsed, spent = time.perf_counter() - began, time.process_time() - cpu
-    return {"rate": count / elapsed, "cpu_ms": spent * 1000 / count}
+        ended, spent = time.monotonic(), time.process_time() - cpu
+    return {"began": began, "ended": ended, "count": count, "cpu_ms": spent * 1000 / count}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A service to measure: real engines with fsync on, processes of its own, filled by SQL."""
+"""A service to measure: real engines with fsync on, processes of its own, a meter on each."""
 
 from __future__ import annotations
 
@@ -12,55 +12,21 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from app.access.bootstrap import ensure_first_key
 from app.infra import migrate
 from app.infra.embedded import EmbeddedEngines
 from app.infra.ids import Kind, from_wire
+from benchmarks.fill import LABELS, filling
+from benchmarks.measure import Block, Meter
 
 ROOT = Path(__file__).resolve().parents[1]
-LABELS = [f"label {n}" for n in range(13)]
-
-# Items that wait in the queue, with everything a claim and a verdict touch. Scores are spread, so
-# that the order is not the order of insertion.
-_FILL = """
-WITH made AS (
-    SELECT gen_random_uuid() AS id, random() AS u FROM generate_series(1, %(count)s)
-), labelled AS (
-    INSERT INTO items (id, project_id, state, rank, coin, audit_probability, train_probability,
-                       label, confidence, confidence_source, route, route_reason, policy_id,
-                       prediction_id, labeled_at)
-    SELECT id, %(project)s, 'in_review', u, 'none', 0.1, 0.025, 'label 1', u, 'logprobs',
-           'review', 'below_threshold', %(policy)s, id, now()
-    FROM made
-), payloads AS (
-    INSERT INTO item_payloads (item_id, project_id, content, digest)
-    SELECT id, %(project)s, jsonb_build_object('text', repeat('some words of text ', 25)), '\\x00'
-    FROM made
-), predicted AS (
-    INSERT INTO predictions (id, project_id, item_id, labeler_id, label_schema_id, label,
-                             confidence, confidence_source, score, alternatives, repaired,
-                             latency_ms)
-    SELECT id, %(project)s, id, %(labeler)s, %(schema)s, 'label 1', u, 'logprobs',
-           ln((u + 1e-9) / (1 - u + 1e-9)), '[["label 1", 0.6], ["label 2", 0.4]]', false, 200
-    FROM made
-), routed AS (
-    INSERT INTO events (id, project_id, type, data)
-    SELECT id, %(project)s, 'item.routed', jsonb_build_object('item_id', id) FROM made
-), counted AS (
-    INSERT INTO counter_deltas (project_id, name, delta)
-    VALUES (%(project)s, 'items.in_review', %(count)s)
-)
-INSERT INTO review_queue (item_id, slot, project_id, round, score)
-SELECT id, 1, %(project)s, 1, ln((u + 1e-9) / (1 - u + 1e-9)) FROM made
-"""
+_LONGEST_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -72,14 +38,14 @@ class Measured:
         key: an admin key that may name reviewers.
         database_url: its database.
         environ: of its processes.
-        directory: on the disk that is measured.
+        meter: watches the machine, the API and PostgreSQL.
     """
 
     base_url: str
     key: str
     database_url: str
     environ: Mapping[str, str]
-    directory: Path
+    meter: Meter
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """One request that must succeed; its JSON."""
@@ -105,27 +71,54 @@ class Measured:
         )
         return str(made["id"])
 
+    def project_id(self, project: str) -> uuid.UUID:
+        """A project's id as the database has it."""
+        return from_wire(Kind.PROJECT, project)
+
     def fill_queue(self, project: str, count: int) -> None:
         """Puts labelled items into the queue and lets the statistics settle."""
-        wanted: uuid.UUID = from_wire(Kind.PROJECT, project)
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            row = connection.execute(
-                "SELECT label_schema_id, labeler_id, policy_id FROM projects WHERE id = %s",
-                (wanted,),
-            ).fetchone()
-            assert row is not None
-            names = ("schema", "labeler", "policy")
-            parameters = {"project": wanted, "count": count, **dict(zip(names, row, strict=True))}
-            connection.execute(_FILL, parameters)
-            connection.execute("VACUUM (ANALYZE)")
-            connection.execute("CHECKPOINT")
+        with filling(self.database_url, self.project_id(project)) as filler:
+            filler.wait(count)
+            filler.settle()
+
+    def run(self, *commands: Sequence[str]) -> list[dict[str, float]]:
+        """Runs modules of the benchmark side by side; the JSON object each one prints."""
+        programs = [
+            subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env=self.environ,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for command in commands
+        ]
+        answers = []
+        try:
+            for program, command in zip(programs, commands, strict=True):
+                printed, _ = program.communicate(timeout=_LONGEST_SECONDS)
+                if program.returncode:
+                    raise RuntimeError(f"{command[0]} ended with {program.returncode}")
+                answers.append(json.loads(printed.splitlines()[-1]))
+        finally:
+            for program in programs:
+                program.kill()
+                program.wait()
+        return answers
+
+
+def joint_rate(answers: Sequence[dict[str, float]]) -> float:
+    """Things a second of programs that ran side by side, first start to last end."""
+    took = max(each["ended"] for each in answers) - min(each["began"] for each in answers)
+    return sum(each["count"] for each in answers) / took
 
 
 @contextmanager
 def measured_service(
-    directory: Path, *, model_url: str = "http://127.0.0.1:9"
+    directory: Path, *, model_url: str, tell: Callable[[Block], None]
 ) -> Iterator[Measured]:
     """One API process on embedded engines, for as long as the block lasts."""
+    meter = Meter(directory, tell)
     with EmbeddedEngines(directory / "engines") as engines:
         migrate.upgrade(engines.database_url)
         key = asyncio.run(ensure_first_key(engines.database_url))
@@ -150,10 +143,30 @@ def measured_service(
         try:
             base_url = f"http://127.0.0.1:{port}"
             _wait_ready(base_url)
-            yield Measured(base_url, key, engines.database_url, environ, directory)
+            assert engines.postgres.pid is not None
+            meter.watch("api", api.pid)
+            meter.watch("postgres", engines.postgres.pid)
+            yield Measured(base_url, key, engines.database_url, environ, meter)
         finally:
             api.terminate()
             api.wait()
+
+
+@contextmanager
+def model_process() -> Iterator[tuple[str, int]]:
+    """The scripted model server, answering after 200 ms: its URL and its process id."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.model_server", "--latency", "0.2"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1], process.pid
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _wait_ready(base_url: str) -> None:
