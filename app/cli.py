@@ -16,7 +16,7 @@ import typer
 from app.commands.agreement import agreement
 from app.commands.evaluate import evaluate
 from app.commands.label import label
-from app.settings import SettingsError, database_url
+from app.settings import SettingsError, database_url, load_settings
 
 cli = typer.Typer(
     name="secondlook",
@@ -44,6 +44,27 @@ def up(
 
     options = UpOptions(host=host, port=port, data_dir=data_dir, workers=workers)
     raise typer.Exit(run_up(options))
+
+
+@cli.command()
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8000,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="that serve side by side")] = 1,
+) -> None:
+    """Run the API alone. SIGTERM drains and stops it, SIGHUP renews its processes one by one."""
+    from app.infra.logging import configure_logging  # noqa: PLC0415
+    from app.infra.supervisor import StartError  # noqa: PLC0415
+    from app.serving.parent import serve as run_serve  # noqa: PLC0415
+
+    settings = load_settings()
+    configure_logging(settings.log_level, process="api")
+    try:
+        status = run_serve(host, port, processes=processes, drain_seconds=settings.drain_seconds)
+    except StartError as error:
+        sys.exit(f"secondlook: {error}")
+    raise typer.Exit(status)
 
 
 @cli.command()

@@ -1,0 +1,1 @@
+"""Serving the API: processes on one listening socket that come and go without a failed request."""
