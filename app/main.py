@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -16,12 +17,14 @@ import app.reports.routes
 import app.review.routes
 from app.access.secured import REVIEWER_HEADER
 from app.infra.logging import configure_logging
+from app.infra.telemetry import start_tracing, stop_tracing
 from app.services import build_services
 from app.settings import Settings, load_settings
 from app.web import health, openapi, problems
 from app.web.body_limit import BodyLimitMiddleware
 from app.web.leaving import Leaving
 from app.web.requests import RequestMiddleware
+from app.web.traces import of_requests
 
 _DESCRIPTION = """\
 A language model labels your items, keeps each label with its confidence, and people get only what
@@ -41,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application of one process; reads the environment where no settings are given."""
     settings = settings or load_settings()
     configure_logging(settings.log_level, process="api")
+    start_tracing("api")
     services = build_services(settings)
 
     @asynccontextmanager
@@ -48,12 +52,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await services.open()
         yield
         await services.close()
+        # what is not sent yet goes over the network
+        await asyncio.to_thread(stop_tracing)
 
     api = FastAPI(
         title="Secondlook",
         version=version("secondlook"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        telemetry=of_requests(),
         # a redirect would be built from the caller's Host header
         redirect_slashes=False,
         # their pages load scripts from elsewhere; the document itself is at /openapi.json

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from app.access.bootstrap import ensure_first_key
+from app.infra import metrics_directory
 from app.infra.embedded import EmbeddedEngines
 from app.infra.supervisor import (
     Announce,
@@ -204,7 +205,14 @@ def running_service(
                 port=port,
                 workers=options.workers or min(4, os.cpu_count() or 1),
                 directory=supervisor.dir.path,
-                env={**urls, "PYTHONUNBUFFERED": "1"},
+                # all of them as one: whoever is asked for /metrics answers for every part
+                env={
+                    **urls,
+                    "PYTHONUNBUFFERED": "1",
+                    metrics_directory.VARIABLE: str(
+                        metrics_directory.clean_directory(supervisor.dir.path / "metrics")
+                    ),
+                },
             )
         )
         for part in steps.prepare:

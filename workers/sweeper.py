@@ -18,7 +18,9 @@ from psycopg.rows import TupleRow
 
 from app.infra.db import CONNECTION_LIMITS, Database, is_unavailable
 from app.infra.jobs import SWEEPER_LOCK
-from app.infra.logging import LIFECYCLE, configure_logging
+from app.infra.logging import LIFECYCLE, configure_logging, log_uncaught
+from app.infra.metrics_exposition import serve_metrics
+from app.infra.telemetry import start_tracing, stop_tracing
 from app.labeling.assembly import open_labeling
 from app.labeling.sweep import LabelingSweep
 from app.ledger import counters
@@ -116,11 +118,15 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 async def _main() -> None:
     settings = load_settings()
     configure_logging(settings.log_level, process="sweeper")
+    log_uncaught()
+    serve_metrics(settings)
+    start_tracing("sweeper")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await sweep_forever(settings, stop)
+    stop_tracing()
 
 
 if __name__ == "__main__":
