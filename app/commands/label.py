@@ -37,9 +37,8 @@ def label(
     service: Annotated[
         str | None,
         typer.Option(
-            envvar="SECONDLOOK_URL",
-            help="a running service, with a key in SECONDLOOK_API_KEY, in place of embedded "
-            "engines; which then has model, base URL and model key of its own",
+            help="URL of a running service, with a key in SECONDLOOK_KEY, in place of embedded "
+            "engines; it has a model key of its own",
         ),
     ] = None,
     project: Annotated[

@@ -150,8 +150,8 @@ def require_writable(out: Path, source: Path, *, kind: str) -> None:
     """That the output can be written, before anything is paid.
 
     Raises:
-        UsageError: it is the input, or of another format by its name.
-        OSError: its folder can't be written to.
+        UsageError: it is the input, or of another format by its name, or its folder can't be
+            written to.
     """
     if out.exists() and out.samefile(source):
         raise UsageError(f"--out: {out} is the input; the output must be another file")
@@ -162,8 +162,11 @@ def require_writable(out: Path, source: Path, *, kind: str) -> None:
         raise UsageError(f"--out: {out} is a folder")
     if not out.exists() or out.is_file():
         trial = part_of(out)
-        trial.touch()
-        trial.unlink()
+        try:
+            trial.touch()
+            trial.unlink()
+        except OSError as error:
+            raise UsageError(f"--out: {out} can't be written: {error.strerror}") from error
 
 
 def part_of(out: Path) -> Path:

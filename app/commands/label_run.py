@@ -64,16 +64,19 @@ def run_label(options: LabelOptions) -> int:
     console = Console(stderr=options.to_stdout)
     try:
         with _source(options) as path:
-            return _run(options, path, console)
+            try:
+                task = _prepare(options, path)
+            except OSError as error:
+                return _failed(_said(error), MISUSED)
+            return _run(task, console)
     except (UsageError, InputError) as error:
         return _failed(str(error), MISUSED)
     except OSError as error:
-        named = error.filename or options.name
-        return _failed(f"{named}: {error.strerror or error}", FAILED)
+        return _failed(_said(error), FAILED)
 
 
-def _run(options: LabelOptions, path: Path, console: Console) -> int:
-    task = _prepare(options, path)
+def _run(task: _Task, console: Console) -> int:
+    options = task.options
     survey = task.survey
     unusable = f", {survey.faulty:,} of them can't be used" if survey.faulty else ""
     id_column = f", id {options.id_column}" if options.id_column else ""
@@ -143,8 +146,9 @@ async def _label(task: _Task, reached: Reached, screen: label_show.Screen, conso
     async with httpx2.AsyncClient(
         base_url=reached.base_url, headers=headers, timeout=_PATIENCE
     ) as http:
+        # a wrong address is told at once; a service that was there may be away for a while
+        project = await find_or_make(ServiceClient(http), task.wanted)
         service = ServiceClient(http, patience=_PATIENCE)
-        project = await find_or_make(service, task.wanted)
         with Answers() as answers:
             work = Work(
                 service,
@@ -171,6 +175,10 @@ async def _label(task: _Task, reached: Reached, screen: label_show.Screen, conso
 def _stamp(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
+
+
+def _said(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _failed(message: str, status: int) -> int:

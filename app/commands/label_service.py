@@ -19,7 +19,7 @@ from app.infra.db import Database
 from app.infra.supervisor import StartError
 from app.up import UpOptions, default_data_dir, running_service
 
-KEY_VARIABLE = "SECONDLOOK_API_KEY"
+KEY_VARIABLE = "SECONDLOOK_KEY"
 # The key of a run is known to nobody when the run has been killed; it ends by itself all the same.
 _KEY_LIFE = timedelta(days=7)
 
@@ -54,7 +54,8 @@ def endpoint_of(options: LabelOptions, environ: Mapping[str, str] = os.environ) 
         return (options.base_url or "").rstrip("/")
     if options.model is None:
         raise UsageError("which model? Name it with --model, or set SECONDLOOK_MODEL")
-    if options.base_url is None and not environ.get("OPENAI_API_KEY"):
+    keys = ("OPENAI_API_KEY", "OPENAI_API_KEY_FILE")
+    if options.base_url is None and not any(environ.get(name) for name in keys):
         raise UsageError(
             "set OPENAI_API_KEY, or name another model server with --base-url (OPENAI_BASE_URL)"
         )

@@ -38,7 +38,11 @@ def read_ratings(path: Path) -> list[tuple[str, str, str]]:
         header = reader.fieldnames or []
         for column in COLUMNS:
             if header.count(column) != 1:
-                raise BadRowError(f"{path} line 1: {column}: the header must name this column once")
+                found = ", ".join(header) or "none"
+                raise BadRowError(
+                    f"{path} line 1: {column}: the header must name this column once; needed: "
+                    f"{', '.join(COLUMNS)}; found: {found}"
+                )
         rows = [_triple(row, f"{path} line {reader.line_num}") for row in reader]
     except csv.Error as error:
         raise BadRowError(f"{path} after line {reader.line_num}: not CSV, {error}") from error

@@ -99,6 +99,12 @@ class TestBadInput:
         assert words in result.stderr
         assert result.stdout == ""
 
+    def test_a_header_that_will_not_do_is_told_what_is_needed_and_what_is_there(
+        self, tmp_path: Path
+    ) -> None:
+        result = invoke(csv_file(tmp_path, ["1,a,x"], "item,annotator,label"))
+        assert "needed: item, rater, rating; found: item, annotator, label" in result.stderr
+
     @pytest.mark.parametrize(
         ("content", "words"),
         [
