@@ -13,9 +13,11 @@ from typing import Annotated
 
 import typer
 
+from app.commands.admin_key import admin_key
 from app.commands.agreement import agreement
 from app.commands.evaluate import evaluate
 from app.commands.label import label
+from app.commands.parts import sweep, worker
 from app.settings import SettingsError, database_url, load_settings
 
 cli = typer.Typer(
@@ -117,6 +119,9 @@ def show_version() -> None:
 
 
 cli.command()(label)
+cli.command()(worker)
+cli.command()(sweep)
+cli.command()(admin_key)
 cli.command()(evaluate)
 cli.command()(agreement)
 
