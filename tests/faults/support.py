@@ -27,6 +27,7 @@ class Service:
     """Everything that runs.
 
     Attributes:
+        directory: of its logs; the engines' data is in `engines` of it.
         engines: PostgreSQL and Valkey, of this service alone.
         settings: what the programs were started with.
         model: the scripted model server.
@@ -34,6 +35,7 @@ class Service:
         api: a client of the server.
     """
 
+    directory: Path
     engines: EmbeddedEngines
     settings: Settings
     model: ModelServer
@@ -67,9 +69,16 @@ class Service:
             "WHERE application_name LIKE 'secondlook-%%'"
         )
 
-    async def until_value(self, statement: str, expected: Any, **parameters: Any) -> None:
-        """Until a query says so."""
-        async with asyncio.timeout(processes.PATIENCE):
+    async def until_value(
+        self,
+        statement: str,
+        expected: Any,
+        *,
+        patience: float = processes.PATIENCE,
+        **parameters: Any,
+    ) -> None:
+        """Until a query says so; a statement's parameters by name."""
+        async with asyncio.timeout(patience):
             while (found := await self.value(statement, **parameters)) != expected:  # noqa: ASYNC110  # polled
                 await asyncio.sleep(0.05)
         assert found == expected
@@ -77,12 +86,28 @@ class Service:
 
 @asynccontextmanager
 async def running_service(
-    directory: Path, *, settings: Mapping[str, Any], worker_processes: int = 2
+    directory: Path,
+    *,
+    settings: Mapping[str, Any],
+    worker_processes: int = 2,
+    broker: bool = True,
 ) -> AsyncIterator[Service]:
-    """A service whose API answers; worker and sweeper are for the test to start."""
+    """A service whose API answers; worker and sweeper are for the test to start.
+
+    Args:
+        directory: for engines and logs.
+        settings: beside those that name the engines and the model.
+        worker_processes: children of the worker.
+        broker: False: nobody has ever listened where it should be.
+    """
     async with AsyncExitStack() as stack:
         engines = stack.enter_context(
-            EmbeddedEngines(directory / "engines", postgres_settings={"fsync": "off"})
+            EmbeddedEngines(
+                directory / "engines",
+                valkey=broker,
+                # nothing here cuts the power
+                postgres_settings={"fsync": "off"},
+            )
         )
         migrate.upgrade(engines.database_url)
         key = await ensure_first_key(engines.database_url)
@@ -90,7 +115,7 @@ async def running_service(
         model = stack.enter_context(ModelServer())
         chosen = Settings(
             database_url=engines.database_url,
-            redis_url=engines.redis_url,
+            redis_url=engines.redis_url if broker else f"unix://{directory}/nobody.socket",
             openai_base_url=model.url,
             openai_api_key="sk-test-canary",
             model="scripted-test-model",
@@ -109,4 +134,4 @@ async def running_service(
             processes.client(base_url, {"Authorization": f"Bearer {key}"})
         )
         api = Api(base_url, key, http)
-        yield Service(engines, chosen, model, server, worker, sweeper, api)
+        yield Service(directory, engines, chosen, model, server, worker, sweeper, api)

@@ -1,0 +1,157 @@
+"""Workers killed in model calls, and an item that kills them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from tests.faults.clients import cancel
+from tests.faults.havoc import SETTLED, SUSPECTS_HELD, Cut, Havoc
+from tests.faults.ledger import count_labelled
+from tests.faults.plays import Deadly
+from tests.faults.support import Service, running_service
+from tests.soak.figures import Part
+
+LEASE_SECONDS = 2.0
+SETTINGS = {
+    "calls_in_flight": 6,
+    "call_deadline_seconds": 1.5,
+    "label_lease_seconds": LEASE_SECONDS,
+    "time_slice_seconds": 5.0,
+    "retry_base_seconds": 0.05,
+    "sweep_seconds": 0.2,
+}
+_BACKLOG = 400
+_SENT_AT_ONCE = 400
+
+
+async def worker_kills(part: Part, directory: Path, scale: float) -> None:
+    """A thousand kills in model calls, while items keep coming."""
+    kills = max(20, round(1000 * scale))
+    plan = {"kill_a_child": kills * 93 // 100, "kill_the_sweeper": kills * 2 // 100}
+    plan["kill_the_worker"] = kills - sum(plan.values())
+    async with running_service(directory, settings=SETTINGS, worker_processes=4) as service:
+        service.model.latency = 0.25
+        project = await service.api.make_project(policy={"kind": "accept_all"})
+        service.sweeper.start()
+        service.worker.start()
+        sent: list[str] = []
+        feeding = asyncio.create_task(_feed(service, project, sent))
+        havoc = Havoc(
+            service,
+            random.Random(20_261),
+            plan=plan,
+            between=(1, 15),
+            suspects=SUSPECTS_HELD,
+        )
+        havocking = asyncio.create_task(havoc.wreak())
+        try:
+            while not havocking.done():
+                await asyncio.wait({havocking}, timeout=30)
+                part.say(f"{havoc.kills} kills, {len(sent)} items")
+                if feeding.done():
+                    feeding.result()
+            havocking.result()
+        finally:
+            await cancel([feeding, havocking])
+        await service.until_value(SETTLED, len(sent))
+        await _tell_kills(part, service, havoc, len(sent))
+
+
+async def _feed(service: Service, project: str, sent: list[str]) -> None:
+    """Keeps so many items waiting that every worker has some, whatever is killed."""
+    while True:
+        if len(sent) - await service.value(SETTLED) < _BACKLOG:
+            texts = [f"text {len(sent) + n}" for n in range(_SENT_AT_ONCE)]
+            rows = [{"text": text, "external_id": text} for text in texts]
+            answer = await service.api.http.post(
+                f"/v1/projects/{project}/items/bulk", json={"items": rows}
+            )
+            assert answer.status_code == 200, answer.text
+            sent += texts
+        await asyncio.sleep(0.2)
+
+
+async def _tell_kills(part: Part, service: Service, havoc: Havoc, sent: int) -> None:
+    labelled = await count_labelled(service)
+    cut_at = {cut.monotonic for cut in havoc.cuts}
+    part.tell("kills of worker children", havoc.done["kill_a_child"])
+    part.tell("kills of whole workers", havoc.done["kill_the_worker"])
+    part.tell("kills of the sweeper", havoc.done["kill_the_sweeper"])
+    part.tell("kills that cut model calls", len(cut_at))
+    part.tell("model calls cut", len(havoc.cuts))
+    part.tell("workers started again by hand", havoc.done["worker started again"])
+    part.tell("items sent", sent)
+    part.tell("items labelled once", labelled.once)
+    part.tell("items that lost three workers, with people", labelled.poison)
+    part.tell("items lost", sent - labelled.once - labelled.poison, limit=0)
+    part.tell("items labelled twice", 0, limit=0)
+    again, labels = await _delays(service, havoc.cuts)
+    allowed = LEASE_SECONDS + 10
+    part.tell("longest from a kill to the next call", max(again, default=0.0), "s", limit=allowed)
+    part.tell("longest from a kill to the label", max(labels, default=0.0), "s", limit=allowed)
+    part.tell("median from a kill to the label", statistics.median(labels or [0.0]), "s")
+
+
+async def _delays(service: Service, cuts: list[Cut]) -> tuple[list[float], list[float]]:
+    """Seconds from each kill to the next call of its item, and from the last kill to its label.
+
+    An item that is cut again before it is labelled is counted from each cut to the call after it.
+    """
+    began = defaultdict(list)
+    for call in service.model.calls:
+        began[call.item].append(call.began)
+    again = [
+        min(moment for moment in began[cut.item] if moment > cut.monotonic) - cut.monotonic
+        for cut in cuts
+        if any(moment > cut.monotonic for moment in began[cut.item])
+    ]
+    last = {cut.item: cut.at for cut in cuts}
+    rows = await service.rows(
+        "SELECT external_id, extract(epoch FROM labeled_at)::float8 AS at FROM items "
+        "WHERE external_id = ANY(%(items)s) AND label IS NOT NULL",
+        items=list(last),
+    )
+    return again, [row["at"] - last[row["external_id"]] for row in rows]
+
+
+async def poison(part: Part, directory: Path, scale: float) -> None:
+    """An item that kills its worker: what its neighbours notice of it."""
+    count = max(300, round(3000 * scale))
+    async with running_service(directory, settings=SETTINGS, worker_processes=4) as service:
+        service.model.latency = 0.25
+        service.model.rules = {"poison": [Deadly(service.worker)]}
+        service.sweeper.start()
+        service.worker.start()
+        waits: dict[str, float] = {}
+        for name, deadly in (("before", 0), ("with", 1), ("after", 0)):
+            waits[name] = await _mean_wait(service, count, deadly)
+        without = (waits["before"] + waits["after"]) / 2
+        labelled = await count_labelled(service)
+        part.tell("calls of the poison item", service.model.calls_per_item["poison"], limit=3)
+        part.tell("items not with people that should be", 1 - labelled.poison, limit=0)
+        part.tell("neighbours not labelled once", 3 * count - labelled.once, limit=0)
+        part.tell("mean wait of its neighbours", waits["with"], "s")
+        part.tell("mean wait without it", without, "s")
+        part.tell("neighbours' delay", 100 * (waits["with"] / without - 1), "%", limit=5)
+
+
+async def _mean_wait(service: Service, count: int, deadly: int) -> float:
+    """Mean seconds from arrival to label of a project's ordinary items."""
+    project = await service.api.make_project(policy={"kind": "accept_all"})
+    texts = [f"text {n}" for n in range(count)] + ["poison"] * deadly
+    random.Random(1).shuffle(texts)
+    await service.api.send_items(project, texts)
+    await service.until_value(
+        "SELECT count(*) FROM items WHERE state IN ('pending', 'labeling')", 0
+    )
+    return float(
+        await service.value(
+            "SELECT avg(extract(epoch FROM labeled_at - created_at))::float8 FROM items i "
+            "WHERE state = 'accepted' AND project_id = (SELECT project_id FROM items "
+            "ORDER BY created_at DESC LIMIT 1)"
+        )
+    )
