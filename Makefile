@@ -17,7 +17,7 @@ LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-
   --no-emit-find-links --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types imports bench lock clean
+.PHONY: help setup demo up test lint types imports bench soak lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ imports: setup
 
 bench: setup ## every goal beside its limit; ONLY="review_cycle label_calls" for some, SIZE=full for 5M
 	@$(BIN)/python -m benchmarks.bench $(if $(SIZE),--size $(SIZE)) $(if $(ONLY),--only $(ONLY))
+
+soak: setup ## every fault in full, an hour; ONLY="api_kills clocks" for some, SCALE=0.05 to try
+	@$(BIN)/python -m tests.soak $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY))
 
 lock: setup ## resolve the dependencies anew into the requirements files
 	@$(LOCK) pyproject.toml --all-extras --group build --group dev -o requirements-dev.txt
