@@ -38,18 +38,18 @@ def claim_after_churn(service: Measured, *, waiting: int, churn: int) -> Row:
     project = service.make_project()
     service.fill_queue(project, waiting)
     block = service.meter.block
-    with block("claims, fresh", commits=True):
-        fresh = raw(service, "claim", project)
+    with block("claims, fresh", commits=True) as first:
+        fresh, at_first = raw(service, "claim", project)
     with block("claimed, decided, replaced", commits=True) as churning:
         churned = asyncio.run(_churn(service, project, churn))
     dead, vacuums = _dead(service)
-    with block("claims after it", commits=True):
-        worn = raw(service, "claim", project)
+    with block("claims after it", commits=True) as then:
+        worn, counted = raw(service, "claim", project)
     _, vacuums_then = _dead(service)
     with psycopg.connect(service.database_url, autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE) review_queue")
     with block("claims after a vacuum", commits=True):
-        vacuumed = raw(service, "claim", project)
+        vacuumed, _ = raw(service, "claim", project)
     return Row(
         key="claim_after_churn",
         value=worn / fresh,
@@ -60,6 +60,8 @@ def claim_after_churn(service: Measured, *, waiting: int, churn: int) -> Row:
             "claims/s fresh": fresh,
             "claims/s after": worn,
             "claims/s vacuumed": vacuumed,
+            "postgres CPU ms a claim fresh": first.cpu_ms("postgres", at_first),
+            "postgres CPU ms a claim after": then.cpu_ms("postgres", counted),
             "claimed": churned,
             "claimed/s": churned / churning.seconds,
             "dead rows at the start": dead,
@@ -81,7 +83,7 @@ def claim_growth(service: Measured, *, sizes: tuple[int, ...]) -> Row:
         waiting = size
         probes[size] = _probe(service, project)
         with service.meter.block(f"claims at {size}", commits=True):
-            claims[size] = raw(service, "claim", project)
+            claims[size], _ = raw(service, "claim", project)
     first, last = sizes[0], sizes[-1]
     return Row(
         key="claim_growth",

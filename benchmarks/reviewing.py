@@ -38,10 +38,14 @@ def load(service: Measured, step: str, project: str, *, clients: int = 32) -> di
     return answer
 
 
-def raw(service: Measured, what: str, project: str) -> float:
-    """Claims or cycles a second of the same statements, two processes of four connections."""
+def raw(service: Measured, what: str, project: str) -> tuple[float, float]:
+    """Claims or cycles of the same statements, two processes of four connections.
+
+    How many a second, and how many in all.
+    """
     command = ("benchmarks.raw_review", what, "--project", project)
-    return joint_rate(service.run(command, command))
+    answers = service.run(command, command)
+    return joint_rate(answers), sum(each["count"] for each in answers)
 
 
 def review_cycle(service: Measured, *, waiting: int) -> Row:
@@ -50,11 +54,11 @@ def review_cycle(service: Measured, *, waiting: int) -> Row:
     service.fill_queue(project, waiting)
     block = service.meter.block
     with block("claims in SQL", commits=True):
-        raw_claims = raw(service, "claim", project)
+        raw_claims, _ = raw(service, "claim", project)
     with block("claims over HTTP", commits=True):
         claims = load(service, "claim", project)
     with block("cycles in SQL", commits=True) as in_sql:
-        raw_cycles = raw(service, "cycle", project)
+        raw_cycles, counted = raw(service, "cycle", project)
     with block("cycles over HTTP", commits=True) as over_http:
         cycles = load(service, "review", project)
     return Row(
@@ -72,8 +76,8 @@ def review_cycle(service: Measured, *, waiting: int) -> Row:
             "api CPU ms a cycle": over_http.cpu_ms("api", cycles["count"]),
             "postgres CPU ms a cycle": over_http.cpu_ms("postgres", cycles["count"]),
             "load CPU ms a cycle": cycles["cpu_ms"],
-            "postgres cores in SQL": in_sql.cores["postgres"],
-            "load cores in SQL": in_sql.cores[LOAD],
+            "postgres CPU ms a cycle in SQL": in_sql.cpu_ms("postgres", counted),
+            "load CPU ms a cycle in SQL": in_sql.cpu_ms(LOAD, counted),
         },
     )
 
