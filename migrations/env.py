@@ -1,7 +1,7 @@
 """Alembic's entry: migrations run on the project's own driver, with short lock waits.
 
-A migration that waits for a lock makes everybody queue behind it, so it gives up after a few
-seconds and can be run again; long work is done in small steps or concurrently.
+A migration that waits for a lock makes everybody queue behind it, so it gives up after a second and
+is tried again; long work is done by `migrations.steps`, in small steps or concurrently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import app.projects.models
 import app.review.models  # noqa: F401  # each import registers its tables
 from app.infra.db import Base, sqlalchemy_url
 
-LOCK_TIMEOUT = "4s"
+LOCK_TIMEOUT = "1s"
 STATEMENT_TIMEOUT = "15min"
 
 
