@@ -17,10 +17,10 @@ LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-
   --no-emit-find-links --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types imports bench soak lock clean
+.PHONY: help setup demo up secrets compose-up test lint types imports bench soak lock clean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit("Secondlook needs Python 3.11 or newer; name one with make PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -44,6 +44,16 @@ demo: $(VENV)/.run ## the whole job on real engines; EXIT=1 ends by itself, PORT
 
 up: $(VENV)/.run ## the service with embedded engines, until Ctrl-C
 	@$(BIN)/secondlook up $(if $(PORT),--port $(PORT))
+
+secrets: ## random passwords for docker-compose.yml, each where there is none
+	@mkdir -p secrets && chmod 700 secrets
+	@for name in database_password valkey_password; do \
+	  test -s secrets/$$name || od -An -v -tx1 -N24 /dev/urandom | tr -d ' \n' > secrets/$$name; done
+	@touch secrets/openai_api_key && chmod 644 secrets/*
+
+compose-up: secrets ## the service in containers, built from here
+	@docker compose up --build --detach --wait
+	@echo "Secondlook runs. A key for it: docker compose exec api secondlook admin-key"
 
 test: setup lint types imports ## lint, types, import contracts and every test
 	@$(BIN)/pytest -n 2 --dist loadgroup
