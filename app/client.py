@@ -82,7 +82,7 @@ class ServiceClient:
                 answer = await self._http.request(method, path, **more)
             except httpx2.TransportError as error:
                 failure = ServiceError(f"{self._where} can't be reached: {_words(error)}")
-                asked = None
+                asked = 0.0
             else:
                 if answer.is_success:
                     return _decoded(answer)
@@ -90,7 +90,7 @@ class ServiceClient:
                 if answer.status_code not in _PASSING:
                     raise failure
                 asked = _seconds(answer.headers.get("retry-after"))
-            wait = pause if asked is None else asked
+            wait = max(asked, pause)
             if time.monotonic() + wait > gives_up:
                 raise failure
             await asyncio.sleep(wait)
@@ -105,9 +105,9 @@ def _words(error: httpx2.TransportError) -> str:
     return str(error) or type(error).__name__
 
 
-def _seconds(header: str | None) -> float | None:
+def _seconds(header: str | None) -> float:
     """Seconds of a Retry-After; a date, which no part of ours sends, counts as none."""
-    return float(header) if header is not None and header.isdecimal() else None
+    return float(header) if header is not None and header.isdecimal() else 0.0
 
 
 def _decoded(answer: httpx2.Response) -> dict[str, Any]:
