@@ -170,6 +170,13 @@ class BulkOut(Answer):
     results: list[RowOut]
 
 
+class AlternativeOut(Answer):
+    """A label with the model's probability for it."""
+
+    label: str
+    probability: float
+
+
 class ConfidenceOut(Answer):
     """How sure the model was: a value, or the reason why it is unknown."""
 

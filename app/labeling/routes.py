@@ -9,9 +9,9 @@ from app.access.keys import Scope
 from app.access.secured import CurrentCaller, needs, secured_router
 from app.infra.ids import Kind, to_wire
 from app.items.routes import show_confidence
+from app.items.schemas import AlternativeOut
 from app.labeling.predictions import PredictionService
 from app.labeling.schemas import (
-    AlternativeMassOut,
     ChoiceScoreOut,
     PredictionOut,
     PredictionsOut,
@@ -72,7 +72,7 @@ def _show_score(row: DictRow) -> ChoiceScoreOut:
     return ChoiceScoreOut(
         logit=row["score"],
         alternatives=[
-            AlternativeMassOut(label=label, probability=mass) for label, mass in row["alternatives"]
+            AlternativeOut(label=label, probability=mass) for label, mass in row["alternatives"]
         ],
         **{name: row[name] for name in figures},
     )

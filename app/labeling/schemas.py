@@ -7,13 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from app.items.schemas import ConfidenceOut
-from app.web.wire import Answer
-
-
-class AlternativeMassOut(Answer):
-    label: str
-    probability: float
+from app.items.schemas import AlternativeOut, ConfidenceOut
+from app.web.wire import Answer, example
 
 
 class ChoiceScoreOut(Answer):
@@ -29,7 +24,7 @@ class ChoiceScoreOut(Answer):
     off_label: float
     ambiguous: float
     unseen: float
-    alternatives: list[AlternativeMassOut]
+    alternatives: list[AlternativeOut]
 
 
 class ProvenanceOut(Answer):
@@ -48,6 +43,47 @@ class ProvenanceOut(Answer):
 
 
 class PredictionOut(Answer):
+    model_config = example(
+        id="prd_01k2m3n4p5q6r7s8t9v0w1x2y3",
+        item_id="itm_01k2m3n4p5q6r7s8t9v0w1x2y3",
+        label="billing",
+        confidence={"value": 0.62, "source": "logprobs", "reason": None},
+        score={
+            "logit": 0.4895,
+            "p_raw": 0.62,
+            "p_norm": 0.62,
+            "margin": 0.24,
+            "entropy": 0.664,
+            "off_label": 0.0,
+            "ambiguous": 0.0,
+            "unseen": 0.0,
+            "alternatives": [
+                {"label": "billing", "probability": 0.62},
+                {"label": "bug", "probability": 0.38},
+            ],
+        },
+        answer='{"label":"billing"}',
+        repaired=False,
+        finish_reason="stop",
+        prompt_tokens=85,
+        completion_tokens=6,
+        latency_ms=412,
+        provenance={
+            "labeler_id": "lbr_01k2m3n4p5q6r7s8t9v0w1x2y3",
+            "labeler_revision": 1,
+            "model": "gpt-4o-mini",
+            "served_model": "gpt-4o-mini-2024-07-18",
+            "system_fingerprint": "fp_0a1b2c3d4e",
+            "prompt_version": "single_choice/1",
+            "prompt_hash": "1f0c6a7b9e2d4c58",
+            "parameters": {"temperature": 0.0, "top_logprobs": 20},
+            "label_schema_id": "sch_01k2m3n4p5q6r7s8t9v0w1x2y3",
+            "label_schema_version": 1,
+        },
+        evidence=None,
+        created_at="2026-11-22T12:00:02Z",
+    )
+
     id: str
     item_id: str
     label: str | None

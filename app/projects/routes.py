@@ -10,7 +10,7 @@ from app.access.service import require_unbound
 from app.domain.labels import Label
 from app.domain.routing import policy_from_json
 from app.infra.ids import Kind, to_wire
-from app.projects.models import Policy
+from app.projects.models import LabelSchema, Policy
 from app.projects.schemas import (
     LabelerOut,
     LabelIn,
@@ -85,6 +85,19 @@ async def get_project(request: Request, project_id: str, caller: CurrentCaller) 
     return show_project(view)
 
 
+@router.get(
+    "/projects/{project_id}/label-schema",
+    operation_id="get_label_schema",
+    openapi_extra=needs(Scope.REVIEWER),
+)
+async def get_label_schema(
+    request: Request, project_id: str, caller: CurrentCaller
+) -> LabelSchemaOut:
+    """The labels that a verdict may name, with the descriptions a reviewer decides by."""
+    view = await _service(request).get(path_id(Kind.PROJECT, project_id), caller=caller)
+    return _show_schema(view.label_schema)
+
+
 @router.delete(
     "/projects/{project_id}",
     status_code=204,
@@ -127,16 +140,11 @@ async def list_policies(
 
 def show_project(view: ProjectView) -> ProjectOut:
     """A project as its answer."""
-    project, schema, labeler = view.project, view.label_schema, view.labeler
+    project, labeler = view.project, view.labeler
     return ProjectOut(
         id=to_wire(Kind.PROJECT, project.id),
         name=project.name,
-        label_schema=LabelSchemaOut(
-            id=to_wire(Kind.LABEL_SCHEMA, schema.id),
-            version=schema.version,
-            kind=schema.kind,
-            labels=[LabelOut(**label) for label in schema.definition["labels"]],
-        ),
+        label_schema=_show_schema(view.label_schema),
         labeler=LabelerOut(
             id=to_wire(Kind.LABELER, labeler.id),
             revision=labeler.revision,
@@ -152,6 +160,15 @@ def show_project(view: ProjectView) -> ProjectOut:
         audit_probability=project.audit_probability,
         train_probability=project.train_probability,
         created_at=project.created_at,
+    )
+
+
+def _show_schema(schema: LabelSchema) -> LabelSchemaOut:
+    return LabelSchemaOut(
+        id=to_wire(Kind.LABEL_SCHEMA, schema.id),
+        version=schema.version,
+        kind=schema.kind,
+        labels=[LabelOut(**label) for label in schema.definition["labels"]],
     )
 
 

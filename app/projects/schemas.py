@@ -109,6 +109,16 @@ class LabelOut(Answer):
 
 
 class LabelSchemaOut(Answer):
+    model_config = example(
+        id="sch_01k2m3n4p5q6r7s8t9v0w1x2y3",
+        version=1,
+        kind="single_choice",
+        labels=[
+            {"name": "billing", "description": ""},
+            {"name": "bug", "description": "something is broken"},
+        ],
+    )
+
     id: str
     version: int
     kind: str

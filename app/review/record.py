@@ -19,6 +19,8 @@ from app.ledger.events import EventType, NewEvent
 from app.review import queries
 from app.review.verdict import verdict_deltas
 
+_MAX_LISTED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -86,7 +88,7 @@ async def record(
         ConflictError: the item is not in review any more.
     """
     if verdict.label not in labels.names:
-        raise invalid_field("/label", "is not a label of the project's schema")
+        raise invalid_field("/label", f"is none of the project's labels: {_listed(labels)}")
     if row["item_state"] != ItemState.IN_REVIEW:
         raise ConflictError("the item is not in review any more", code="item_not_in_review")
     review_id, predicted = new_id(), row["label"]
@@ -122,6 +124,11 @@ async def record(
         agreed=None if predicted is None else predicted == verdict.label,
         created_at=stored["created_at"],
     )
+
+
+def _listed(labels: LabelSet) -> str:
+    shown = ", ".join(f'"{name}"' for name in labels.names[:_MAX_LISTED])
+    return shown if len(labels.names) <= _MAX_LISTED else f"{shown} and more"
 
 
 def _told(row: DictRow, review_id: uuid.UUID, label: str) -> list[NewEvent]:

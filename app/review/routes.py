@@ -11,9 +11,9 @@ from app.access.secured import CurrentCaller, needs, secured_router
 from app.errors import ConflictError
 from app.infra.ids import Kind, to_wire
 from app.items.routes import show_confidence
+from app.items.schemas import AlternativeOut
 from app.review.record import Verdict
 from app.review.schemas import (
-    AlternativeOut,
     AssignmentItemOut,
     AssignmentOut,
     ClaimIn,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.items.schemas import ConfidenceOut
+from app.items.schemas import AlternativeOut, ConfidenceOut
 from app.web.wire import Answer, Storable, Wire, WireId, example
 
 _LEASE = {"lease_token": "5f2b1c9e8d7a46b3a0c4d2e1f6b7a8c9"}
@@ -38,11 +38,6 @@ class SubmitIn(LeaseIn):
 
     label: Annotated[str, Field(max_length=200), Storable]
     comment: Annotated[str, Field(max_length=10_000), Storable] | None = None
-
-
-class AlternativeOut(Answer):
-    label: str
-    probability: float
 
 
 class QueueEntryOut(Answer):

@@ -51,6 +51,7 @@ TABLE = {
     "create_project": Case("admin", Foreign.REFUSED, {"name": "matrix", "label_schema": _LABELS}),
     "list_projects": Case("read", Foreign.OWN_ONLY),
     "get_project": Case("read"),
+    "get_label_schema": Case("reviewer"),
     "delete_project": Case("admin"),
     "set_policy": Case("admin", body={"kind": "accept_all"}),
     "list_policies": Case("read"),

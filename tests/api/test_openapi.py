@@ -160,8 +160,7 @@ class TestEverySecuredOperation:
 
 
 class TestAnswers:
-    # a prediction's example has yet to be written
-    @pytest.mark.parametrize("name", [name for name in SECURED if name != "list_predictions"])
+    @pytest.mark.parametrize("name", SECURED)
     def test_have_an_example(self, name: str) -> None:
         for status, response in OPERATIONS[name]["responses"].items():
             if not status.startswith("2") or "content" not in response:

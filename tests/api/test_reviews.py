@@ -121,11 +121,11 @@ class TestSubmitting:
         ("fields", "pointer", "said"),
         [
             # no label of the schema, however like one
-            ({"label": "nonsense"}, "/label", "is not a label of the project's schema"),
-            ({"label": "Ham"}, "/label", "is not a label of the project's schema"),
-            ({"label": "ham "}, "/label", "is not a label of the project's schema"),
-            ({"label": ""}, "/label", "is not a label of the project's schema"),
-            ({"label": "h\u0430m"}, "/label", "is not a label of the project's schema"),
+            ({"label": "nonsense"}, "/label", 'is none of the project\'s labels: "spam", "ham"'),
+            ({"label": "Ham"}, "/label", 'is none of the project\'s labels: "spam", "ham"'),
+            ({"label": "ham "}, "/label", 'is none of the project\'s labels: "spam", "ham"'),
+            ({"label": ""}, "/label", 'is none of the project\'s labels: "spam", "ham"'),
+            ({"label": "h\u0430m"}, "/label", 'is none of the project\'s labels: "spam", "ham"'),
             # no label at all
             ({"label": "ham\0"}, "/label", "has a NUL character at position 3"),
             ({"label": "x" * 201}, "/label", "must have at most 200 characters"),
