@@ -97,6 +97,12 @@ class TestConfinement:
         assert services()["api"]["image"] == f"secondlook:{project['version']}"
         assert f"VERSION={project['version']}" in stages()[-1].values("ARG")
 
+    def test_our_image_is_made_here_and_never_looked_for_elsewhere(self) -> None:
+        assert {each["pull_policy"] for each in ours().values()} == {"never"}
+        assert [name for name, each in ours().items() if "build" in each] == ["migrate"]
+        for name in set(ours()) - {"migrate"}:
+            assert "migrate" in services()[name]["depends_on"]
+
     @every_service
     def test_an_ordinary_user_by_number(self, name: str) -> None:
         user, group = services()[name]["user"].split(":")
@@ -214,7 +220,7 @@ class TestLife:
         check = services()[name]["healthcheck"]
         if name == "migrate":
             assert check == {"disable": True}
-            assert services()[name]["restart"].startswith("on-failure:")
+            assert services()[name]["restart"] == "no"
             return
         assert check["test"][0] in {"CMD", "CMD-SHELL"}
         assert {"interval", "timeout", "start_period", "retries"} <= set(check)
