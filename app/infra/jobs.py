@@ -53,6 +53,8 @@ def make_celery(redis_url: str) -> Celery:
     celery.conf.update(
         task_default_queue=LABELING_QUEUE,
         task_ignore_result=True,
+        # nobody waits for the result of a child that was killed, and its place is needed
+        worker_lost_wait=0.1,
         # a message is only a wake-up: acknowledged early, never redelivered, never retried
         task_acks_late=False,
         task_publish_retry=False,
