@@ -94,6 +94,10 @@ def configure_logging(level: str, *, process: str) -> None:
     logging.getLogger(LIFECYCLE).setLevel(logging.INFO)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # it has given them handlers of its own by now, which would print what exceptions say
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
 
 
 def _add_ids(

@@ -34,6 +34,7 @@ SETTINGS: Mapping[str, str] = {
     "autovacuum_naptime": "5s",  # the queue's dead rows slow every claim until they are vacuumed
     "jit": "off",  # short statements: compiling them costs more than it saves
     "log_checkpoints": "off",
+    "log_error_verbosity": "terse",  # the detail of an error quotes the row that was refused
     "log_timezone": "UTC",
     "timezone": "UTC",
 }
