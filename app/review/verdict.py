@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from app.domain.agreement import confidence_bin
@@ -33,8 +34,9 @@ class AgreementCell:
         return f"{PREFIX}{self.schema_version}.{self.bin}.{predicted}.{self.actual}"
 
     @classmethod
+    @functools.lru_cache(maxsize=50_000)
     def parse(cls, name: str) -> AgreementCell:
-        """The inverse of `name`."""
+        """The inverse of `name`; remembered, since a report reads the same ones again and again."""
         version, bin_index, predicted, actual = name.removeprefix(PREFIX).split(".")
         return cls(
             int(version),
