@@ -65,7 +65,7 @@ def run_label(options: LabelOptions) -> int:
     try:
         with _source(options) as path:
             try:
-                task = _prepare(options, path)
+                task = _prepare(options, path, console)
             except OSError as error:
                 return _failed(_said(error), MISUSED)
             return _run(task, console)
@@ -92,7 +92,8 @@ def _run(task: _Task, console: Console) -> int:
             try:
                 return asyncio.run(_label(task, reached, screen, console))
             except KeyboardInterrupt:
-                screen.tell("Stopping; calls under way are finished first.")
+                if reached.serve is not None:
+                    screen.tell("Stopping; calls under way are finished first.")
                 raise
     except KeyboardInterrupt:
         return _failed(f"stopped; nothing is lost. {_AGAIN}", INTERRUPTED)
@@ -120,7 +121,7 @@ def _source(options: LabelOptions) -> Iterator[Path]:
         yield Path(copy.name)
 
 
-def _prepare(options: LabelOptions, path: Path) -> _Task:
+def _prepare(options: LabelOptions, path: Path, console: Console) -> _Task:
     """Everything that can be found wrong without a service is found here."""
     labels = read_labels(options)
     wanted = wanted_project(options, labels, endpoint=endpoint_of(options))
@@ -133,7 +134,8 @@ def _prepare(options: LabelOptions, path: Path) -> _Task:
     if not options.to_stdout:
         out = default_out(options) if options.out is None else Path(options.out)
         require_writable(out, path, kind=table.kind)
-    survey = rows.survey(prefix=options.prefix)
+    with console.status(f"reading {options.name}"):
+        survey = rows.survey(prefix=options.prefix)
     if survey.rows == survey.faulty:
         first = f": {survey.first_fault}" if survey.first_fault else ""
         raise InputError(f"{options.name} has no row that can be labelled{first}")
