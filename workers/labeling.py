@@ -9,7 +9,7 @@ from celery import Task
 
 from app.infra.db import is_unavailable
 from app.infra.telemetry import message_received
-from workers.process import current_process, is_stopping
+from workers.process import at_work, current_process, is_stopping
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def drain(task: Task, project_id: str, wake_up: str) -> None:
     project = uuid.UUID(project_id)
     if not process.labeling.wake_ups.arrived(project, wake_up):
         return
-    with message_received("drain", task.request.headers or {}):
+    with at_work(), message_received("drain", task.request.headers or {}):
         try:
             process.run(process.labeling.drainer.drain(project, stopping=is_stopping))
         except Exception as error:  # noqa: BLE001  # Celery would log what the error says

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from ctypes import c_bool
+from types import FrameType
 from typing import Any, TypeVar
 
 from app.labeling.assembly import Labeling, open_labeling
@@ -30,8 +33,39 @@ def stop() -> None:
 
 
 def is_stopping() -> bool:
-    """Whether this worker was told to stop; called in the children."""
-    return bool(_stopping.value)
+    """Whether this worker, or this child alone, was told to stop; called in the children."""
+    return _leaving or bool(_stopping.value)
+
+
+# A signal may reach the children too: from an init that passes it to the whole group, a service
+# manager, a terminal that closes, the pool when it is stopped cold. Each then ends its drain, with
+# nothing left leased, and afterwards itself.
+_LEAVE = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+_leaving = False
+_at_work = False
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    global _leaving  # noqa: PLW0603  # a handler has nowhere else to put it
+    _leaving = True
+    if not _at_work:
+        raise SystemExit(0)
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """What is begun in it is ended, though the child be told to leave meanwhile."""
+    global _at_work  # noqa: PLW0603  # see above
+    for number in _LEAVE:
+        # here, since the pool puts handlers of its own in place after the fork
+        signal.signal(number, _leave)
+    _at_work = True
+    try:
+        yield
+    finally:
+        _at_work = False
+        if _leaving:
+            raise SystemExit(0)
 
 
 class WorkerProcess:

@@ -28,6 +28,8 @@ from app.review.service import ReviewService
 from app.settings import Settings, load_settings
 
 Step: TypeAlias = Callable[[], Awaitable[object]]
+# how long what is under way may take once we are told to stop
+_STOP_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ async def sweep_forever(settings: Settings, stop: asyncio.Event) -> None:
             try:
                 async with active(settings.database_url) as lock:
                     while not stop.is_set():
-                        await _round(steps)
+                        await _round(steps, stop)
                         await _pause(stop, settings.sweep_seconds)
                         # the lock goes with its connection, and another may be active by now
                         await lock.execute("SELECT 1")
@@ -61,19 +63,35 @@ async def sweep_forever(settings: Settings, stop: asyncio.Event) -> None:
         await labeling.close()
 
 
-async def _round(steps: Sequence[Step]) -> None:
-    """Every step once; one that fails keeps no other from its work.
+async def _round(steps: Sequence[Step], stop: asyncio.Event) -> None:
+    """Every step once, until told to stop; one that fails keeps no other from its work.
 
     Raises:
         psycopg.Error: the database is away.
     """
     for step in steps:
+        if stop.is_set():
+            return
         try:
-            await step()
+            await _unless_stopped(step(), stop)
         except Exception as error:
             if is_unavailable(error):
                 raise
             _log.exception("a part of the sweep failed")
+
+
+async def _unless_stopped(step: Awaitable[object], stop: asyncio.Event) -> None:
+    """Ends a step, or breaks it off soon after the wish to stop: its transactions are whole."""
+    running = asyncio.ensure_future(step)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running}, timeout=_STOP_SECONDS)
+    finally:
+        stopped.cancel()
+        running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 class NotActiveError(Exception):
