@@ -92,12 +92,17 @@ def migrate(
 ) -> None:
     """Bring the database of DATABASE_URL to a revision."""
     from app.infra import migrate as migrations  # noqa: PLC0415
+    from app.infra.logging import configure_logging  # noqa: PLC0415
 
     url = database_url()
-    if down:
-        migrations.downgrade(url, revision)
-    else:
-        migrations.upgrade(url, revision)
+    configure_logging("INFO", process="migrate")
+    try:
+        if down:
+            migrations.downgrade(url, revision)
+        else:
+            migrations.upgrade(url, revision)
+    except migrations.LockedError as error:
+        sys.exit(f"secondlook: {error}")
 
 
 @cli.command()

@@ -112,8 +112,6 @@ def secondlook_program(plan: ServicePlan) -> Program:
     # The data directory is also where they run: `python -m`, celery and uvicorn all put the working
     # directory before everything else they import from, and it may well have an `app` of its own.
     part = partial(Part, directory=plan.directory, env=plan.env)
-    api = ("app.main:create_app", "--factory", "--host", plan.host, "--port", str(plan.port))
-    quiet = ("--no-access-log", "--timeout-graceful-shutdown", "20")
     pool = ("--concurrency", str(plan.workers), "--hostname", f"secondlook-{plan.port}@%h")
     alone = ("--without-gossip", "--without-mingle", "--loglevel", "INFO")
     return Program(
@@ -121,10 +119,12 @@ def secondlook_program(plan: ServicePlan) -> Program:
         parts=(
             part(
                 name="api",
-                argv=python("uvicorn", *api, *quiet),
+                argv=python("app.cli", "serve", "--host", plan.host, "--port", str(plan.port)),
+                # no balancer has to notice first
+                env={**plan.env, "SECONDLOOK_DRAIN_SECONDS": "0"},
                 ready=answers_http(loopback_of(plan.host), plan.port, "/readyz"),
                 stage=3,
-                grace_seconds=25.0,
+                grace_seconds=35.0,
             ),
             part(
                 name="worker",

@@ -10,14 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.infra.logging import LIFECYCLE
+from app.infra.metrics_directory import VARIABLE as METRICS_VARIABLE
+from app.infra.metrics_directory import given_directory, own_directory
 from app.infra.supervisor import RestartPolicy, StartError
 from app.infra.supervisor.process import described
 from app.serving.link import HURRY, READY, RETIRE, STOP_SECONDS
@@ -88,9 +92,11 @@ class Parent:
         *,
         processes: int,
         drain_seconds: float,
+        env: Mapping[str, str],
         restart: RestartPolicy | None = None,
     ) -> None:
         self._listeners = listeners
+        self._env = env
         self._leave_seconds = drain_seconds + STOP_SECONDS + _CLOSE_SECONDS
         self._restart = restart or RestartPolicy()
         self._serving: list[_Server | None] = [None] * processes
@@ -186,6 +192,7 @@ class Parent:
                     *(sys.executable, "-P", "-m", "app.serving.server"),
                     *(word for number in listeners for word in ("--listener", number)),
                     *("--link", str(theirs.fileno()), *arguments),
+                    env=self._env,
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), *map(int, listeners)),
                 )
@@ -210,6 +217,8 @@ class Parent:
         server.link.close()
 
     async def _stop_all(self) -> None:
+        for listener in self._listeners:
+            listener.close()  # else who comes after the last process has left would wait in vain
         leaving = list(self._alive)
         for server in leaving:
             server.signal(signal.SIGTERM)
@@ -246,5 +255,14 @@ def serve(host: str, port: int, *, processes: int, drain_seconds: float) -> int:
     listeners = listen(host, port)
     for each in listeners:
         _log.info("serving at %s, port %d", *each.getsockname()[:2])
-    parent = Parent(listeners, processes=processes, drain_seconds=drain_seconds)
-    return asyncio.run(parent.run())
+    env = dict(os.environ)
+    counted = None if given_directory(env) else own_directory()
+    if counted is not None:
+        # whoever is asked for /metrics answers for all, and for those that have been replaced
+        env[METRICS_VARIABLE] = str(counted)
+    try:
+        parent = Parent(listeners, processes=processes, drain_seconds=drain_seconds, env=env)
+        return asyncio.run(parent.run())
+    finally:
+        if counted is not None:
+            shutil.rmtree(counted, ignore_errors=True)
