@@ -152,7 +152,7 @@ def built_image() -> Iterator[Image]:
             yield image
         finally:
             # only root removes files from a folder that is not to be written to
-            for path in venv.rglob("*"):
+            for path in (venv, *venv.rglob("*")):
                 if path.is_dir() and not path.is_symlink():
                     path.chmod(0o755)
 

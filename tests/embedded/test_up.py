@@ -96,7 +96,8 @@ from tests.embedded import test_up
 options = UpOptions(port=0, data_dir=Path({str(data)!r}))
 sys.exit(up(options, first_key=test_up.first_key, program=test_up.small_program))
 """
-    environ = {key: value for key, value in os.environ.items() if key not in NO_ENGINES}
+    absent = {*NO_ENGINES, "SECONDLOOK_MODEL"}
+    environ = {key: value for key, value in os.environ.items() if key not in absent}
     return running(script, env=environ, stderr=subprocess.PIPE, process_group=0)
 
 
@@ -173,6 +174,7 @@ class TestUp:
         with an_up(data) as process:
             lines = lines_until_served(process)
             assert "Admin key" not in " ".join(lines), "the second start found its data"
+            assert "SECONDLOOK_MODEL is not set" in " ".join(lines)
             address = next(line.split()[3] for line in lines if line.startswith("Secondlook is"))
             with urlopen(address) as answer:
                 assert answer.status == 200
