@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Query, Request
 
 from app.access.keys import Scope
 from app.access.models import ApiKey
@@ -11,7 +11,8 @@ from app.access.secured import CurrentCaller, needs, secured_router
 from app.access.service import AccessService, require_unbound
 from app.errors import invalid_field
 from app.infra.ids import InvalidIdError, Kind, from_wire, to_wire
-from app.web.paging import Page, make_page, path_id
+from app.web.paging import Page, decode_cursor, make_page, path_id
+from app.web.wire import Limit
 
 router = secured_router("keys")
 
@@ -44,12 +45,17 @@ async def create_key(request: Request, body: KeyIn, caller: CurrentCaller) -> Ne
 
 
 @router.get("/keys", operation_id="list_keys", openapi_extra=needs(Scope.ADMIN))
-async def list_keys(request: Request, caller: CurrentCaller) -> Page[KeyOut]:
-    """The keys that live, without their texts."""
+async def list_keys(
+    request: Request,
+    caller: CurrentCaller,
+    limit: Annotated[Limit, Query()] = 100,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> Page[KeyOut]:
+    """The keys that were not revoked, without their texts, oldest first."""
     require_unbound(caller)
-    rows = await _service(request).list_keys()
+    rows = await _service(request).list_keys(after=decode_cursor(cursor), limit=limit)
     return make_page(
-        rows, limit=len(rows), key=lambda row: row.id, show=lambda row: KeyOut(**_fields(row))
+        rows, limit=limit, key=lambda row: row.id, show=lambda row: KeyOut(**_fields(row))
     )
 
 

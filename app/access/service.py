@@ -7,7 +7,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.keys import SHOWN_LENGTH, Caller, Scope, digest, is_well_formed, make_key
 from app.access.models import ApiKey
@@ -126,7 +127,12 @@ class AccessService:
         may_name_reviewer: bool,
         expires_at: datetime | None,
     ) -> NewKey:
-        """Makes a key; its text is in the answer and nowhere else."""
+        """Makes a key; its text is in the answer and nowhere else.
+
+        Raises:
+            InvalidError: it would be over before it begins, names a project that is not there, or
+                may name reviewers without being one.
+        """
         if may_name_reviewer and not scopes & {Scope.REVIEWER, Scope.ADMIN}:
             raise invalid_field("/may_name_reviewer", "needs the scope reviewer")
         secret = make_key(secrets.token_bytes(60))
@@ -141,18 +147,19 @@ class AccessService:
             expires_at=expires_at,
         )
         async with self._database.session() as session:
+            await _require_sense(session, project_ids, expires_at)
             session.add(row)
             await session.flush()
             await session.refresh(row)
         return NewKey(secret, row)
 
-    async def list_keys(self) -> list[ApiKey]:
-        """All keys that were not revoked, oldest first."""
+    async def list_keys(self, *, after: uuid.UUID | None, limit: int) -> list[ApiKey]:
+        """Up to limit + 1 keys that were not revoked, oldest first."""
+        wanted = select(ApiKey).where(ApiKey.revoked_at.is_(None))
+        if after is not None:
+            wanted = wanted.where(ApiKey.id > after)
         async with self._database.session() as session:
-            rows = await session.scalars(
-                select(ApiKey).where(ApiKey.revoked_at.is_(None)).order_by(ApiKey.id)
-            )
-            return list(rows)
+            return list(await session.scalars(wanted.order_by(ApiKey.id).limit(limit + 1)))
 
     async def revoke(self, key_id: uuid.UUID) -> None:
         """Ends a key.
@@ -170,6 +177,23 @@ class AccessService:
         if found is None:
             raise NotFoundError("no such key")
         self._known.forget(lambda _: True)
+
+
+async def _require_sense(
+    session: AsyncSession, project_ids: list[uuid.UUID] | None, expires_at: datetime | None
+) -> None:
+    """Refuses a key that could never be used as it was meant."""
+    if expires_at is not None and await session.scalar(select(literal(expires_at) <= func.now())):
+        raise invalid_field("/expires_at", "is over already")
+    if project_ids is None:
+        return
+    there = await session.scalars(
+        text("SELECT id FROM projects WHERE id = ANY(:ids)"), {"ids": project_ids}
+    )
+    missing = set(project_ids) - set(there)
+    for index, project_id in enumerate(project_ids):
+        if project_id in missing:
+            raise invalid_field(f"/projects/{index}", "there is no such project")
 
 
 def _bearer(authorization: str | None) -> str:

@@ -131,11 +131,17 @@ async def set_policy(
     openapi_extra=needs(Scope.READ),
 )
 async def list_policies(
-    request: Request, project_id: str, caller: CurrentCaller
+    request: Request,
+    project_id: str,
+    caller: CurrentCaller,
+    limit: Annotated[Limit, Query()] = 100,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Page[PolicyOut]:
-    """Every version of the policy, newest first."""
-    rows = await _service(request).list_policies(path_id(Kind.PROJECT, project_id), caller=caller)
-    return make_page(rows, limit=len(rows), key=lambda policy: policy.id, show=_show_policy)
+    """The versions of the policy, newest first."""
+    rows = await _service(request).list_policies(
+        path_id(Kind.PROJECT, project_id), caller=caller, before=decode_cursor(cursor), limit=limit
+    )
+    return make_page(rows, limit=limit, key=lambda policy: policy.id, show=_show_policy)
 
 
 def show_project(view: ProjectView) -> ProjectOut:

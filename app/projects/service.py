@@ -197,15 +197,21 @@ class ProjectService:
             gone = await connection.execute(queries.DELETE, named)
             return gone.rowcount == 1
 
-    async def list_policies(self, project_id: uuid.UUID, *, caller: Caller) -> list[Policy]:
-        """All versions of a project's policy, newest first."""
+    async def list_policies(
+        self, project_id: uuid.UUID, *, caller: Caller, before: uuid.UUID | None, limit: int
+    ) -> list[Policy]:
+        """Up to limit + 1 versions of a project's policy, newest first.
+
+        Raises:
+            NotFoundError: there is no such project that this caller may see.
+        """
         require_visible(project_id, caller)
+        wanted = select(Policy).where(Policy.project_id == project_id)
+        if before is not None:
+            wanted = wanted.where(Policy.id < before)
         async with self._database.session() as session:
-            rows = await session.scalars(
-                select(Policy).where(Policy.project_id == project_id).order_by(Policy.id.desc())
-            )
-            found = list(rows)
-        if not found:
+            found = list(await session.scalars(wanted.order_by(Policy.id.desc()).limit(limit + 1)))
+        if not found and before is None:
             raise NotFoundError(_NO_PROJECT)
         return found
 

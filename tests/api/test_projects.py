@@ -378,6 +378,14 @@ class TestPolicies:
         versions = (await api.get(f"/v1/projects/{project}/policies"))["data"]
         assert routed[after]["policy_id"] == versions[0]["id"]
         assert routed[before]["policy_id"] == versions[1]["id"]
+        newest = await api.get(f"/v1/projects/{project}/policies", limit=1)
+        assert newest["data"] == versions[:1]
+        assert newest["has_more"]
+        rest = await api.get(
+            f"/v1/projects/{project}/policies", limit=1, cursor=newest["next_cursor"]
+        )
+        assert rest["data"] == versions[1:2]
+        assert not rest["has_more"]
 
 
 class TestListing:
