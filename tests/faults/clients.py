@@ -85,7 +85,7 @@ class Doors:
         """Kills one after another, each once it has acknowledged something; how many."""
         for done in range(kills):
             door = self.doors[done % len(self.doors)]
-            while not door.acknowledged:
+            while not door.acknowledged or over():
                 if over():
                     return done
                 await asyncio.sleep(0.002)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import redis
@@ -39,22 +39,19 @@ def delivered_again(redis_url: str, *, times: int) -> Iterator[Again]:
     def deliver() -> None:
         with (
             redis.Redis.from_url(redis_url) as client,
-            redis.Redis.from_url(redis_url, socket_timeout=0.2) as watching,
+            redis.Redis.from_url(redis_url) as watching,
             watching.monitor() as monitor,
         ):
             listening.set()
             while not over.is_set():
-                with suppress(redis.TimeoutError):
-                    name, _, message = monitor.next_command()["command"].partition(" ")
-                    key, _, body = message.partition(" ")
-                    if (
-                        name.upper() == "LPUSH"
-                        and key == LABELING_QUEUE
-                        and body not in again._seen
-                    ):
-                        again._seen.add(body)
-                        client.lpush(LABELING_QUEUE, *[body] * times)
-                        again.added += times
+                if not monitor.connection.can_read(timeout=0.1):
+                    continue
+                name, _, message = monitor.next_command()["command"].partition(" ")
+                key, _, body = message.partition(" ")
+                if name.upper() == "LPUSH" and key == LABELING_QUEUE and body not in again._seen:
+                    again._seen.add(body)
+                    client.lpush(LABELING_QUEUE, *[body] * times)
+                    again.added += times
 
     thread = threading.Thread(target=deliver, name="duplicates", daemon=True)
     thread.start()

@@ -8,16 +8,17 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import psutil
 import redis
 
 from tests.faults.clients import cancel
+from tests.faults.plays import Traced, child_at
 from tests.faults.support import Service
 from tests.support import processes
+from tests.support.processes import Program
 
 SETTLED = "SELECT count(*) FROM items WHERE state IN ('accepted', 'in_review')"
 # An item that lost two workers is taken alone, and one that is lost alone goes to people: that is
@@ -47,11 +48,12 @@ class Cut:
 
 
 class Havoc:
-    """Breaks a service part by part, each time when some more items have got through.
+    """Breaks a service part by part, each time when it has asked about some more items.
 
     Attributes:
         done: what was done how often.
         cuts: the model calls that kills have cut.
+        calls: what the model answers.
     """
 
     def __init__(
@@ -60,28 +62,32 @@ class Havoc:
         rng: random.Random,
         *,
         plan: Mapping[str, int],
-        items: int | None = None,
+        call_seconds: float,
         between: tuple[int, int] = (15, 35),
         suspects: str = SUSPECTS,
+        others: Sequence[Program] = (),
     ) -> None:
         """Does nothing before `wreak`.
 
         Args:
-            service: with worker and sweeper running, and items to label.
+            service: with worker and sweeper running, and more than enough items to label.
             rng: draws the order and every choice.
             plan: what is to be done how often, by the names of methods.
-            items: how many there are in all; None: enough.
-            between: how many items get through from one thing to the next, at least and at most.
+            call_seconds: how long the model takes over a call.
+            between: how many model calls come from one thing to the next, at least and at most.
             suspects: nothing is done while this query finds any.
+            others: workers beside that of the service, running too.
         """
         self.service = service
         self.done: Counter[str] = Counter()
         self.cuts: list[Cut] = []
+        self.calls = Traced(call_seconds)
         self._rng = rng
-        self._items = items
         self._between = between
         self._suspects = suspects
-        self._worker_wanted = True
+        self._workers = [service.worker, *others]
+        service.model.default = [self.calls]
+        self._workers_wanted = True
         self._plan = [name for name, times in plan.items() for _ in range(times)]
         rng.shuffle(self._plan)
 
@@ -89,66 +95,64 @@ class Havoc:
     def kills(self) -> int:
         return sum(self.done[name] for name in KILLS)
 
-    async def wreak(self) -> None:
-        """Everything that was planned."""
-        looking_after = asyncio.create_task(self._look_after_the_worker())
+    async def wreak(self, *, over: Callable[[], bool] = lambda: False) -> None:
+        """Everything that was planned, or what of it is done when it is over."""
+        looking_after = asyncio.create_task(self._look_after_workers())
         try:
-            await self._wreak()
+            await self._wreak(over)
         finally:
             await cancel([looking_after])
 
-    async def _look_after_the_worker(self) -> None:
-        """Starts it where it has ended by itself, as whoever runs it does.
+    async def _look_after_workers(self) -> None:
+        """Starts one that has ended by itself, as whoever runs it does.
 
         Celery gives up where a child is killed in the moment in which its worker starts.
         """
         while True:
-            if self._worker_wanted and not self.service.worker.alive:
-                self.service.worker.start()
-                self.done["worker started again"] += 1
+            for worker in self._workers:
+                if self._workers_wanted and not worker.alive:
+                    worker.start()
+                    self.done["worker started again"] += 1
             await asyncio.sleep(0.2)
 
-    async def _wreak(self) -> None:
+    async def _wreak(self, over: Callable[[], bool]) -> None:
         for name in self._plan:
-            wanted = await self.service.value(SETTLED) + self._rng.randint(*self._between)
-            await self._until_settled(wanted)
+            if over():
+                return
+            await self._until_asked(self._rng.randint(*self._between))
             await self.service.until_value(self._suspects, 0)
             await getattr(self, name)()
             self.done[name] += 1
 
-    async def _until_settled(self, wanted: int) -> None:
-        if self._items is not None:
-            wanted = min(wanted, self._items - 1)
+    async def _until_asked(self, calls: int) -> None:
+        """Until so many more calls have come to the model."""
+        wanted = self.service.model.count + calls
         async with asyncio.timeout(processes.PATIENCE):
-            while await self.service.value(SETTLED) < wanted:  # noqa: ASYNC110  # polled
+            while self.service.model.count < wanted:  # noqa: ASYNC110  # polled
                 await asyncio.sleep(0.02)
 
     async def kill_a_child(self) -> None:
-        """One that speaks to the model; the calls that it was in are remembered."""
+        """One that is in a model call; all the calls that it was in are remembered."""
         async with asyncio.timeout(processes.PATIENCE):
-            while not (children := self._children_in_calls()):  # noqa: ASYNC110  # polled
+            while (child := self._child_in_a_call()) is None:  # noqa: ASYNC110  # polled
                 await asyncio.sleep(0.02)
         moment = (time.time(), time.monotonic())
         with suppress(ProcessLookupError):
-            os.kill(self._rng.choice(children), signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
         await self._remember_cuts(*moment)
 
-    def _children_in_calls(self) -> list[int]:
-        found = []
-        for child in self.service.worker.children():
-            with suppress(psutil.NoSuchProcess):
-                connections = psutil.Process(child).net_connections("tcp4")
-                if any(
-                    each.raddr and each.raddr.port == self.service.model.port
-                    for each in connections
-                ):
-                    found.append(child)
-        return found
+    def _child_in_a_call(self) -> int | None:
+        callers = sorted(self.calls.callers)
+        if not callers:
+            return None
+        children = [child for worker in self._workers for child in worker.children()]
+        return child_at(self._rng.choice(callers), children)
 
     async def kill_the_worker(self) -> None:
+        worker = self._rng.choice(self._workers)
         moment = (time.time(), time.monotonic())
-        self.service.worker.kill()
-        self.service.worker.start()
+        worker.kill()
+        worker.start()
         await self._remember_cuts(*moment)
 
     async def _remember_cuts(self, at: float, monotonic: float) -> None:
@@ -173,16 +177,17 @@ class Havoc:
         await self.service.break_connections()
 
     async def take_the_broker_away(self) -> None:
-        """Until something has been labelled all the same."""
+        """Until something has been asked about all the same."""
         self.service.engines.valkey.stop()
-        self._worker_wanted = False
-        self.service.worker.kill()
+        self._workers_wanted = False
+        for worker in self._workers:
+            worker.kill()
         # as when nobody has come for a minute
         await self.service.rows(
             "UPDATE items SET next_attempt_at = now() - interval '1 minute' WHERE state = 'pending'"
         )
-        before = await self.service.value(SETTLED)
-        await self._until_settled(before + 30)
+        await self._until_asked(30)
         self.service.engines.valkey.start()
-        self.service.worker.start()
-        self._worker_wanted = True
+        for worker in self._workers:
+            worker.start()
+        self._workers_wanted = True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from app.access.bootstrap import ensure_first_key
 from app.infra import migrate
@@ -43,18 +43,32 @@ class Service:
     worker: Program
     sweeper: Program
     api: Api
+    _connections: list[psycopg.AsyncConnection[DictRow]] = field(default_factory=list)
 
     async def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
-        """What the database says; on a connection of its own, since others are broken here."""
-        connection = await psycopg.AsyncConnection.connect(
-            self.settings.database_url,
-            autocommit=True,
-            application_name="test",
-            row_factory=dict_row,
+        """What the database says, on a connection that is made anew where it was broken."""
+        if self._connections and not self._connections[-1].broken:
+            with suppress(psycopg.OperationalError):
+                return await self._ask(statement, parameters)
+        self._connections.append(
+            await psycopg.AsyncConnection.connect(
+                self.settings.database_url,
+                autocommit=True,
+                application_name="test",
+                row_factory=dict_row,
+            )
         )
-        async with connection:
-            cursor = await connection.execute(statement.encode(), parameters)
-            return await cursor.fetchall() if cursor.description else []
+        return await self._ask(statement, parameters)
+
+    async def _ask(self, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        cursor = await self._connections[-1].execute(statement.encode(), parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def close(self) -> None:
+        """Leaves the database."""
+        for connection in self._connections:
+            await connection.close()
+        self._connections.clear()
 
     async def value(self, statement: str, **parameters: Any) -> Any:
         """The one value of a query."""
@@ -134,4 +148,6 @@ async def running_service(
             processes.client(base_url, {"Authorization": f"Bearer {key}"})
         )
         api = Api(base_url, key, http)
-        yield Service(directory, engines, chosen, model, server, worker, sweeper, api)
+        service = Service(directory, engines, chosen, model, server, worker, sweeper, api)
+        stack.push_async_callback(service.close)
+        yield service

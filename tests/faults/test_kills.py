@@ -36,14 +36,13 @@ PLAN = {
 class TestAThousandItems:
     async def test_are_all_labelled_once_each_whatever_is_killed(self, tmp_path: Path) -> None:
         async with running_service(tmp_path, settings=SETTINGS) as service:
-            service.model.latency = 0.1
             project = await service.api.make_project(
                 policy={"kind": "fixed_threshold", "threshold": 0.7}
             )
+            havoc = Havoc(service, random.Random(20_261), plan=PLAN, call_seconds=0.1)
             service.sweeper.start()
             service.worker.start()
             ids = await service.api.send_items(project, [f"text {n}" for n in range(ITEMS)])
-            havoc = Havoc(service, random.Random(20_261), plan=PLAN, items=ITEMS)
             await havoc.wreak()
             await service.until_value(SETTLED, ITEMS)
 

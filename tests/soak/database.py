@@ -45,6 +45,7 @@ async def database_restarts(part: Part, directory: Path, scale: float) -> None:
         part.tell("times all backends were terminated", 2 * rounds)
         part.tell("requests", len(traffic.answers))
         part.tell("answered 503", sum(each.status == 503 for each in traffic.answers))
+        part.say(f"neither good nor 503: {dict(traffic.bad())}")
         part.tell("answers that were neither good nor 503", traffic.bad().total(), limit=0)
         part.tell("acknowledged items lost", len(lost), limit=0)
         part.tell("items not labelled once", len(names) - labelled.once, limit=0)

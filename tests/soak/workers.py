@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import statistics
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+from app.infra.ids import Kind, from_wire
 from tests.faults.clients import cancel
 from tests.faults.havoc import SETTLED, SUSPECTS_HELD, Cut, Havoc
 from tests.faults.ledger import count_labelled
 from tests.faults.plays import Deadly
 from tests.faults.support import Service, running_service
-from tests.soak.figures import Part
+from tests.soak.figures import Part, percentile
+from tests.support import processes
 
 LEASE_SECONDS = 2.0
 SETTINGS = {
@@ -24,8 +30,12 @@ SETTINGS = {
     "retry_base_seconds": 0.05,
     "sweep_seconds": 0.2,
 }
-_BACKLOG = 400
-_SENT_AT_ONCE = 400
+# a machine with other things to do may not get through all that was planned
+_MINUTES = 40
+_WORKERS = 4
+_PROJECTS = 8
+_BACKLOG = 800
+_SENT_AT_ONCE = 100
 
 
 async def worker_kills(part: Part, directory: Path, scale: float) -> None:
@@ -33,21 +43,35 @@ async def worker_kills(part: Part, directory: Path, scale: float) -> None:
     kills = max(20, round(1000 * scale))
     plan = {"kill_a_child": kills * 93 // 100, "kill_the_sweeper": kills * 2 // 100}
     plan["kill_the_worker"] = kills - sum(plan.values())
-    async with running_service(directory, settings=SETTINGS, worker_processes=4) as service:
-        service.model.latency = 0.25
-        project = await service.api.make_project(policy={"kind": "accept_all"})
-        service.sweeper.start()
-        service.worker.start()
-        sent: list[str] = []
-        feeding = asyncio.create_task(_feed(service, project, sent))
+    async with (
+        running_service(directory, settings=SETTINGS, worker_processes=3) as service,
+        AsyncExitStack() as stack,
+    ):
+        others = [
+            processes.worker(service.settings, directory, processes=3, name=f"worker-{n}")
+            for n in range(_WORKERS - 1)
+        ]
         havoc = Havoc(
             service,
             random.Random(20_261),
             plan=plan,
+            call_seconds=0.25,
             between=(1, 15),
             suspects=SUSPECTS_HELD,
+            others=others,
         )
-        havocking = asyncio.create_task(havoc.wreak())
+        for worker in (service.worker, *others):
+            stack.callback(worker.kill)
+            worker.start()
+        projects = [
+            await service.api.make_project(policy={"kind": "accept_all"}) for _ in range(_PROJECTS)
+        ]
+        service.sweeper.start()
+        sent: list[str] = []
+        over = asyncio.Event()
+        feeding = asyncio.create_task(_feed(service, projects, sent, over))
+        ends = time.monotonic() + _MINUTES * 60
+        havocking = asyncio.create_task(havoc.wreak(over=lambda: time.monotonic() > ends))
         try:
             while not havocking.done():
                 await asyncio.wait({havocking}, timeout=30)
@@ -55,15 +79,21 @@ async def worker_kills(part: Part, directory: Path, scale: float) -> None:
                 if feeding.done():
                     feeding.result()
             havocking.result()
+            over.set()
+            await feeding
         finally:
             await cancel([feeding, havocking])
         await service.until_value(SETTLED, len(sent))
-        await _tell_kills(part, service, havoc, len(sent))
+        await _tell_kills(part, service, havoc, len(sent), planned=kills)
 
 
-async def _feed(service: Service, project: str, sent: list[str]) -> None:
+async def _feed(
+    service: Service, projects: Sequence[str], sent: list[str], over: asyncio.Event
+) -> None:
     """Keeps so many items waiting that every worker has some, whatever is killed."""
-    while True:
+    for project in itertools.cycle(projects):
+        if over.is_set():
+            return
         if len(sent) - await service.value(SETTLED) < _BACKLOG:
             texts = [f"text {len(sent) + n}" for n in range(_SENT_AT_ONCE)]
             rows = [{"text": text, "external_id": text} for text in texts]
@@ -72,15 +102,19 @@ async def _feed(service: Service, project: str, sent: list[str]) -> None:
             )
             assert answer.status_code == 200, answer.text
             sent += texts
-        await asyncio.sleep(0.2)
+        else:
+            await asyncio.sleep(0.5)
 
 
-async def _tell_kills(part: Part, service: Service, havoc: Havoc, sent: int) -> None:
+async def _tell_kills(
+    part: Part, service: Service, havoc: Havoc, sent: int, *, planned: int
+) -> None:
     labelled = await count_labelled(service)
     cut_at = {cut.monotonic for cut in havoc.cuts}
     part.tell("kills of worker children", havoc.done["kill_a_child"])
     part.tell("kills of whole workers", havoc.done["kill_the_worker"])
     part.tell("kills of the sweeper", havoc.done["kill_the_sweeper"])
+    part.tell("kills there was no time for", planned - havoc.kills, limit=0)
     part.tell("kills that cut model calls", len(cut_at))
     part.tell("model calls cut", len(havoc.cuts))
     part.tell("workers started again by hand", havoc.done["worker started again"])
@@ -89,33 +123,28 @@ async def _tell_kills(part: Part, service: Service, havoc: Havoc, sent: int) -> 
     part.tell("items that lost three workers, with people", labelled.poison)
     part.tell("items lost", sent - labelled.once - labelled.poison, limit=0)
     part.tell("items labelled twice", 0, limit=0)
-    again, labels = await _delays(service, havoc.cuts)
     allowed = LEASE_SECONDS + 10
-    part.tell("longest from a kill to the next call", max(again, default=0.0), "s", limit=allowed)
-    part.tell("longest from a kill to the label", max(labels, default=0.0), "s", limit=allowed)
-    part.tell("median from a kill to the label", statistics.median(labels or [0.0]), "s")
+    for losses, delays in sorted((await _delays(service, havoc.cuts)).items()):
+        name = f"from a kill to the next call, items that lost {losses}"
+        part.tell(f"calls made again, items that lost {losses}", len(delays))
+        part.tell(f"longest {name}", max(delays), "s", limit=allowed)
+        part.tell(f"p99 {name}", percentile(delays, 0.99), "s")
+        part.tell(f"median {name}", statistics.median(delays), "s")
 
 
-async def _delays(service: Service, cuts: list[Cut]) -> tuple[list[float], list[float]]:
-    """Seconds from each kill to the next call of its item, and from the last kill to its label.
-
-    An item that is cut again before it is labelled is counted from each cut to the call after it.
-    """
+async def _delays(service: Service, cuts: list[Cut]) -> dict[int, list[float]]:
+    """Seconds from each kill to the next call of each of its items, by which loss it was."""
     began = defaultdict(list)
     for call in service.model.calls:
         began[call.item].append(call.began)
-    again = [
-        min(moment for moment in began[cut.item] if moment > cut.monotonic) - cut.monotonic
-        for cut in cuts
-        if any(moment > cut.monotonic for moment in began[cut.item])
-    ]
-    last = {cut.item: cut.at for cut in cuts}
-    rows = await service.rows(
-        "SELECT external_id, extract(epoch FROM labeled_at)::float8 AS at FROM items "
-        "WHERE external_id = ANY(%(items)s) AND label IS NOT NULL",
-        items=list(last),
-    )
-    return again, [row["at"] - last[row["external_id"]] for row in rows]
+    delays = defaultdict(list)
+    losses: Counter[str] = Counter()
+    for cut in cuts:
+        losses[cut.item] += 1
+        later = [moment for moment in began[cut.item] if moment > cut.monotonic]
+        if later:
+            delays[losses[cut.item]].append(min(later) - cut.monotonic)
+    return delays
 
 
 async def poison(part: Part, directory: Path, scale: float) -> None:
@@ -126,6 +155,8 @@ async def poison(part: Part, directory: Path, scale: float) -> None:
         service.model.rules = {"poison": [Deadly(service.worker)]}
         service.sweeper.start()
         service.worker.start()
+        # every child has begun by the end of it
+        await _mean_wait(service, count // 4, 0)
         waits: dict[str, float] = {}
         for name, deadly in (("before", 0), ("with", 1), ("after", 0)):
             waits[name] = await _mean_wait(service, count, deadly)
@@ -133,7 +164,8 @@ async def poison(part: Part, directory: Path, scale: float) -> None:
         labelled = await count_labelled(service)
         part.tell("calls of the poison item", service.model.calls_per_item["poison"], limit=3)
         part.tell("items not with people that should be", 1 - labelled.poison, limit=0)
-        part.tell("neighbours not labelled once", 3 * count - labelled.once, limit=0)
+        sent = 3 * count + count // 4
+        part.tell("neighbours not labelled once", sent - labelled.once, limit=0)
         part.tell("mean wait of its neighbours", waits["with"], "s")
         part.tell("mean wait without it", without, "s")
         part.tell("neighbours' delay", 100 * (waits["with"] / without - 1), "%", limit=5)
@@ -146,12 +178,14 @@ async def _mean_wait(service: Service, count: int, deadly: int) -> float:
     random.Random(1).shuffle(texts)
     await service.api.send_items(project, texts)
     await service.until_value(
-        "SELECT count(*) FROM items WHERE state IN ('pending', 'labeling')", 0
+        "SELECT count(*) FROM items WHERE state IN ('pending', 'labeling')",
+        0,
+        patience=10 * processes.PATIENCE,
     )
     return float(
         await service.value(
-            "SELECT avg(extract(epoch FROM labeled_at - created_at))::float8 FROM items i "
-            "WHERE state = 'accepted' AND project_id = (SELECT project_id FROM items "
-            "ORDER BY created_at DESC LIMIT 1)"
+            "SELECT avg(extract(epoch FROM labeled_at - created_at))::float8 FROM items "
+            "WHERE state = 'accepted' AND project_id = %(project)s",
+            project=from_wire(Kind.PROJECT, project),
         )
     )
