@@ -6,114 +6,23 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from app.reports.invariants import check_invariants
-from tests.faults.rolling import Background, Load, api_program, under_load
-from tests.faults.support import Service, running_service
-from tests.support import processes
-from tests.support.processes import Program
+from tests.faults.renewals import renew_hosts, renew_in_place
 
 ROLLS = int(os.environ.get("SECONDLOOK_ROLLS", "2"))
-SETTINGS: dict[str, Any] = {
-    "calls_in_flight": 8,
-    "call_deadline_seconds": 30.0,
-    # none runs out here: one that is lost is lost for good
-    "label_lease_seconds": 600.0,
-    "time_slice_seconds": 2.0,
-    "sweep_seconds": 0.5,
-}
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(300 + 60 * ROLLS)]
 
 
-@asynccontextmanager
-async def slow_service(directory: Path) -> AsyncIterator[tuple[Service, Background]]:
-    """A service whose model takes its time, with a worker and a sweeper that can be replaced."""
-    async with running_service(directory, settings=SETTINGS) as service:
-        service.model.latency = 0.3
-        background = Background(service, directory)
-        try:
-            await background.start()
-            yield service, background
-        finally:
-            background.kill()
+class TestARollingRestart:
+    async def test_of_processes_that_share_a_socket(self, tmp_path: Path) -> None:
+        load = await renew_in_place(tmp_path, rolls=ROLLS)
+        assert load.failures == []
+        assert load.answered.total() > 100 * ROLLS
 
-
-async def check_nothing_is_lost(service: Service, load: Load) -> None:
-    """Every item labelled by one call that counted, whoever began it; every claim submitted."""
-    assert load.failures == []
-    assert load.held == set()
-    await service.until_value(
-        "SELECT count(*) FROM items WHERE state IN ('pending', 'labeling')", 0
-    )
-    stored = await service.rows(
-        "SELECT i.external_id, i.losses, i.attempts, count(p.id) AS predictions "
-        "FROM items i LEFT JOIN predictions p ON p.item_id = i.id GROUP BY i.id"
-    )
-    assert sorted(row["external_id"] for row in stored) == sorted(load.sent)
-    assert {(row["losses"], row["attempts"], row["predictions"]) for row in stored} == {(0, 1, 1)}
-    assert await service.value("SELECT count(*) FROM reviews") == load.answered["submit"]
-    assert await service.value("SELECT count(*) FROM assignments WHERE state <> 'submitted'") == 0
-    assert await check_invariants(service.settings.database_url) == []
-
-
-class TestInPlace:
-    async def test_processes_that_share_a_socket_are_renewed_one_by_one(
-        self, tmp_path: Path
-    ) -> None:
-        async with slow_service(tmp_path) as (service, background):
-            port = processes.free_port()
-            url = f"http://127.0.0.1:{port}"
-            api = api_program(service.settings, tmp_path, port=port, serving=2)
-            try:
-                api.start()
-                await processes.until_answered(f"{url}/readyz")
-                async with under_load(service, [url]) as load:
-                    for roll in range(ROLLS):
-                        await load.goes_on()
-                        before = api.children()
-                        os.kill(api.pid, signal.SIGHUP)
-                        await self.until_renewed(api, roll + 1)
-                        assert set(api.children()).isdisjoint(before)
-                        await background.replace()
-                    await load.goes_on()
-                await check_nothing_is_lost(service, load)
-                assert background.replaced == ROLLS
-            finally:
-                api.kill()
-
-    async def until_renewed(self, api: Program, times: int) -> None:
-        await processes.until(lambda: api.said().count("all processes are new") == times)
-
-
-class TestBehindABalancer:
-    async def test_that_follows_readiness_hosts_go_and_come(self, tmp_path: Path) -> None:
-        async with slow_service(tmp_path) as (service, background):
-            apis = {
-                f"http://127.0.0.1:{port}": api_program(service.settings, tmp_path, port=port)
-                for port in (processes.free_port(), processes.free_port())
-            }
-            try:
-                for api in apis.values():
-                    api.start()
-                async with under_load(service, list(apis)) as load:
-                    for roll in range(ROLLS):
-                        url, api = list(apis.items())[roll % len(apis)]
-                        await load.goes_on()
-                        api.ask_to_stop()
-                        assert await api.ended() == 0
-                        await background.replace()
-                        api.start()
-                        await load.backends.until_ready(url)
-                    await load.goes_on()
-                await check_nothing_is_lost(service, load)
-                assert background.replaced == ROLLS
-            finally:
-                for api in apis.values():
-                    api.kill()
+    async def test_of_hosts_behind_a_balancer_that_follows_readiness(self, tmp_path: Path) -> None:
+        load = await renew_hosts(tmp_path, rolls=ROLLS)
+        assert load.failures == []
+        assert load.answered.total() > 100 * ROLLS

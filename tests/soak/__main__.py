@@ -31,6 +31,7 @@ from tests.soak.database import database_restarts
 from tests.soak.disk import full_disk
 from tests.soak.figures import Part
 from tests.soak.pollers import pollers
+from tests.soak.rolling import rolling_restarts
 from tests.soak.workers import poison, worker_kills
 from tests.support import processes
 
@@ -40,6 +41,7 @@ RESULTS = processes.ROOT / "benchmarks" / "results" / "soak.json"
 PARTS: dict[str, Soak] = {
     "worker_kills": worker_kills,
     "api_kills": api_kills,
+    "rolling_restarts": rolling_restarts,
     "broker_away": broker_away,
     "broker_absent": broker_absent,
     "duplicates": duplicates,
