@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import os
 import random
 import signal
@@ -27,9 +28,8 @@ SUSPECTS = "SELECT count(*) FROM items WHERE losses >= 2 AND state IN ('pending'
 # Where thousands are killed there is nearly always one that waits; then none may be in a call.
 SUSPECTS_HELD = "SELECT count(*) FROM items WHERE losses >= 2 AND state = 'labeling'"
 KILLS = ("kill_a_child", "kill_the_worker", "kill_the_sweeper")
-# how long the model server may take to notice that a caller is gone
-_NOTICED_SECONDS = 0.15
-_LATEST_CALLS = 500
+# on a busy machine a process takes its time to die, and only then are its connections closed
+_DYING_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,11 @@ class Cut:
 
     Attributes:
         item: the text of its item.
-        at: when, by time.time().
-        monotonic: the same by time.monotonic().
+        at: when it was killed, by time.monotonic().
     """
 
     item: str
     at: float
-    monotonic: float
 
 
 class Havoc:
@@ -52,7 +50,6 @@ class Havoc:
 
     Attributes:
         done: what was done how often.
-        cuts: the model calls that kills have cut.
         calls: what the model answers.
     """
 
@@ -80,7 +77,7 @@ class Havoc:
         """
         self.service = service
         self.done: Counter[str] = Counter()
-        self.cuts: list[Cut] = []
+        self._moments: list[float] = []
         self.calls = Traced(call_seconds)
         self._rng = rng
         self._between = between
@@ -94,6 +91,17 @@ class Havoc:
     @property
     def kills(self) -> int:
         return sum(self.done[name] for name in KILLS)
+
+    def cuts(self) -> list[Cut]:
+        """The model calls that kills have cut, in the order in which they ended."""
+        found = []
+        for call in self.service.model.calls:
+            if call.abandoned and call.ended is not None:
+                before = bisect.bisect(self._moments, call.ended)
+                # what was given up for its deadline was cut by nobody
+                if before and call.ended - self._moments[before - 1] < _DYING_SECONDS:
+                    found.append(Cut(call.item, self._moments[before - 1]))
+        return found
 
     async def wreak(self, *, over: Callable[[], bool] = lambda: False) -> None:
         """Everything that was planned, or what of it is done when it is over."""
@@ -132,14 +140,13 @@ class Havoc:
                 await asyncio.sleep(0.02)
 
     async def kill_a_child(self) -> None:
-        """One that is in a model call; all the calls that it was in are remembered."""
+        """One that is in a model call."""
         async with asyncio.timeout(processes.PATIENCE):
             while (child := self._child_in_a_call()) is None:  # noqa: ASYNC110  # polled
                 await asyncio.sleep(0.02)
-        moment = (time.time(), time.monotonic())
+        self._moments.append(time.monotonic())
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        await self._remember_cuts(*moment)
 
     def _child_in_a_call(self) -> int | None:
         callers = sorted(self.calls.callers)
@@ -150,16 +157,9 @@ class Havoc:
 
     async def kill_the_worker(self) -> None:
         worker = self._rng.choice(self._workers)
-        moment = (time.time(), time.monotonic())
+        self._moments.append(time.monotonic())
         worker.kill()
         worker.start()
-        await self._remember_cuts(*moment)
-
-    async def _remember_cuts(self, at: float, monotonic: float) -> None:
-        await asyncio.sleep(_NOTICED_SECONDS)
-        for call in self.service.model.calls[-_LATEST_CALLS:]:
-            if call.abandoned and call.ended is not None and call.ended >= monotonic:
-                self.cuts.append(Cut(call.item, at, monotonic))
 
     async def kill_the_sweeper(self) -> None:
         self.service.sweeper.kill()

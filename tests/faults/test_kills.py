@@ -47,7 +47,7 @@ class TestAThousandItems:
             await service.until_value(SETTLED, ITEMS)
 
             assert havoc.kills == 20
-            assert havoc.cuts
+            assert havoc.cuts()
             assert len(ids) == ITEMS
             assert await count_labelled(service) == Labelled(once=ITEMS, poison=0)
             # every item was asked about
