@@ -7,6 +7,7 @@ whoever logs it. Libraries that tell what passes through them are heard from WAR
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -14,6 +15,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import TracebackType
 
 import structlog
@@ -64,6 +66,24 @@ def ids_at_hand() -> dict[str, str]:
     """What the current task is about, in the spelling of the wire."""
     known = get_contextvars()
     return {name: to_wire(kind, known[name]) for name, kind in _IDS.items() if name in known}
+
+
+def write_request_line(process: str, **fields: object) -> None:
+    """A line about a request that was answered, written past the loggers.
+
+    A tenth of what they take (100 microseconds, a quarter of a request), for there is one a
+    request. It looks like every other line.
+    """
+    line: structlog.typing.EventDict = {
+        "process": process,
+        "event": "answered",
+        "level": "info",
+        "logger": "secondlook.access",
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        **get_contextvars(),
+        **fields,
+    }
+    sys.stderr.write(json.dumps(_add_ids(None, "", line)) + "\n")
 
 
 def configure_logging(level: str, *, process: str) -> None:

@@ -59,17 +59,19 @@ class Facts:
 class ServiceFacts:
     """Reads facts, and remembers what must not be forgotten with a deleted project."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, seconds: float = REMEMBER_SECONDS) -> None:
         self._database = database
-        self._facts: Fresh[None, Facts | None] = Fresh(
-            self._read, seconds=REMEMBER_SECONDS, max_kept=1
-        )
+        self._facts: Fresh[None, Facts | None] = Fresh(self._read, seconds=seconds, max_kept=1)
         self._labeled: dict[uuid.UUID, int] = {}
         self._labeled_of_deleted = 0
 
+    async def get(self) -> Facts | None:
+        """The facts, a few seconds old at most; None: the database does not answer."""
+        return await self._facts.get(None)
+
     async def metrics(self) -> list[Metric]:
-        """The facts, or that the database does not answer."""
-        return list(_families(await self._facts.get(None)))
+        """The same as metrics."""
+        return list(_families(await self.get()))
 
     async def _read(self, _question: None) -> Facts | None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
@@ -10,10 +9,10 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.infra import metrics
+from app.infra.logging import write_request_line
 from app.web import problems
 from app.web.request_id import HEADER_BYTES, name_request
 
-_log = logging.getLogger("secondlook.access")
 _NO_ROUTE = "none"
 
 
@@ -60,12 +59,10 @@ class RequestMiddleware:
         template = _NO_ROUTE if route is None else route.path_format
         metrics.request_answered(scope["method"], template, status, seconds)
         if self._access_log:
-            _log.info(
-                "answered",
-                extra={
-                    "method": scope["method"],
-                    "route": template,
-                    "status": status,
-                    "duration_ms": round(seconds * 1000, 1),
-                },
+            write_request_line(
+                "api",
+                method=scope["method"],
+                route=template,
+                status=status,
+                duration_ms=round(seconds * 1000, 1),
             )

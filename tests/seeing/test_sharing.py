@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from app.infra.metrics_directory import VARIABLE, clean_directory
+from app.settings import Settings
 from tests.seeing.support import labels, samples
-from tests.support.processes import ROOT
+from tests.support.processes import PATIENCE, ROOT, environment, free_port, program
 
 COUNT = """
 import sys
@@ -101,3 +104,40 @@ class TestSharing:
         left = tmp_path / "metrics"
         assert list(left.iterdir())
         assert list(clean_directory(left).iterdir()) == []
+
+
+class TestSeveralProcessesOfTheApi:
+    async def test_tell_the_same_whichever_is_asked(self, tmp_path: Path) -> None:
+        nowhere = Settings(
+            database_url=f"postgresql://nobody@/nothing?host={tmp_path}",
+            redis_url=f"unix://{tmp_path}/nobody",
+        )
+        port, asked = free_port(), 20
+        shared = clean_directory(tmp_path / "metrics")
+        serving = program(
+            *("-m", "uvicorn", "app.main:create_app", "--factory", "--workers", "2"),
+            *("--timeout-worker-healthcheck", "120", "--no-access-log", "--port", str(port)),
+            env=environment(nowhere, **{VARIABLE: str(shared)}),
+            log=tmp_path / "api.log",
+        )
+        with serving as api:
+            api.start()
+            async with asyncio.timeout(PATIENCE):
+                while api.said().count("Application startup complete") < 2:  # noqa: ASYNC110  # polled
+                    await asyncio.sleep(0.05)
+            for _ in range(asked):
+                # a connection each, so that both are asked
+                assert await status(port, "/version") == 200
+            key = labels(method="GET", route="/version", status="200")
+            for _ in range(4):
+                async with httpx2.AsyncClient(timeout=60, verify=False) as http:
+                    told = samples((await http.get(f"http://127.0.0.1:{port}/metrics")).text)
+                assert told["secondlook_http_request_seconds_count"][key] == asked
+                assert told["secondlook_database_up"] == {labels(): 0}
+        writers = {path.stem.rpartition("_")[2] for path in shared.glob("histogram_*.db")}
+        assert len(writers) >= 2
+
+
+async def status(port: int, path: str) -> int:
+    async with httpx2.AsyncClient(timeout=60, verify=False) as http:
+        return (await http.get(f"http://127.0.0.1:{port}{path}")).status_code

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import uvicorn
+from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
@@ -119,11 +120,16 @@ def _client(base_url: str, headers: dict[str, str]) -> httpx2.AsyncClient:
 @asynccontextmanager
 async def serve_api(settings: Settings, *, admin_key: str) -> AsyncIterator[Api]:
     """Serves the API on a free port of loopback for as long as the block lasts."""
+    async with serve_app(create_app(settings), admin_key=admin_key) as api:
+        yield api
+
+
+@asynccontextmanager
+async def serve_app(app: FastAPI, *, admin_key: str) -> AsyncIterator[Api]:
+    """The same for an application that was made already."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(settings), log_config=None, access_log=False)
-        )
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             if serving.done():
