@@ -282,11 +282,16 @@ class TestTheApi:
         api = made(port)
         await processes.until_answered(f"{http.base_url}/readyz")
         (first,) = api.children()
+        assert (await http.get("/v1/projects")).status_code == 200
         os.kill(first, signal.SIGKILL)
         await processes.until(lambda: "ended unasked (killed by SIGKILL)" in api.said())
         # whoever comes meanwhile waits
         assert (await http.get("/v1/projects")).status_code == 200
         assert first not in api.children()
+        # what the dead one has counted is told by those that live
+        count = 'secondlook_http_request_seconds_count{method="GET",route="/v1/projects"'
+        told = (await http.get("/metrics")).text.splitlines()
+        assert [line.split()[-1] for line in told if line.startswith(count)] == ["2.0"]
 
     async def test_processes_whose_parent_is_killed_give_its_address_free(
         self, made: Callable[..., Program], port: int, http: httpx2.AsyncClient
