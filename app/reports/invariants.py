@@ -18,10 +18,23 @@ _EDGES = f"ARRAY[{', '.join(str(edge) for edge in CONFIDENCE_BINS)}]::float8[]"
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A broken invariant with up to 20 of the rows that break it."""
+    """A broken invariant.
+
+    Attributes:
+        invariant: its name, one of CHECKS.
+        count: how many rows break it.
+        rows: what 20 of them are, or all if they are fewer.
+    """
 
     invariant: str
-    detail: str
+    count: int
+    rows: tuple[str, ...]
+
+    @property
+    def detail(self) -> str:
+        """The rows in one line."""
+        more = self.count - len(self.rows)
+        return "; ".join([*self.rows, *([f"and {more} more"] if more else [])])
 
 
 # name -> rows that must not exist; each names what it found in `found`
@@ -54,7 +67,7 @@ CHECKS: dict[str, str] = {
         HAVING count(f.id) <> (i.state IN ('accepted', 'completed'))::int
     """,
     "the final label of an item is the newest one stored": """
-        SELECT i.id || ' says ' || i.final_label || ', stored ' || f.label AS found
+        SELECT concat(i.id, ' says ', i.final_label, ', stored ', f.label) AS found
         FROM items i JOIN LATERAL (
             SELECT label FROM final_labels WHERE item_id = i.id ORDER BY id DESC LIMIT 1
         ) f ON true
@@ -89,7 +102,7 @@ CHECKS: dict[str, str] = {
         LEFT JOIN item_payloads p ON p.item_id = i.id WHERE p.item_id IS NULL
     """,
     "the outbox tells of a change once": """
-        SELECT type || ' of ' || (data->>'item_id') || ' told ' || count(*) || ' times' AS found
+        SELECT concat(type, ' of ', data->>'item_id', ' told ', count(*), ' times') AS found
         FROM events WHERE type IN ('item.labeled', 'item.routed', 'item.completed')
         GROUP BY type, project_id, data->>'item_id' HAVING count(*) > 1
     """,
@@ -115,8 +128,8 @@ CHECKS: dict[str, str] = {
             SELECT project_id, type, count(*) AS n FROM events
             WHERE type IN (SELECT DISTINCT type FROM changes) GROUP BY 1, 2
         )
-        SELECT coalesce(c.type, t.type) || ': ' || coalesce(c.n, 0) || ' changes, '
-               || coalesce(t.n, 0) || ' events' AS found
+        SELECT 'project ' || project_id || ' ' || coalesce(c.type, t.type) || ': '
+               || coalesce(c.n, 0) || ' changes, ' || coalesce(t.n, 0) || ' events' AS found
         FROM changes c FULL JOIN told t USING (project_id, type)
         WHERE coalesce(c.n, 0) <> coalesce(t.n, 0)
     """,
@@ -129,8 +142,8 @@ CHECKS: dict[str, str] = {
                 UNION ALL SELECT project_id, name, delta FROM counter_deltas
             ) parts WHERE starts_with(name, 'items.') GROUP BY 1, 2
         )
-        SELECT coalesce(a.name, b.name) || ': ' || coalesce(a.n, 0) || ' counted, '
-               || coalesce(b.n, 0) || ' in the counter' AS found
+        SELECT 'project ' || project_id || ' ' || coalesce(a.name, b.name) || ': '
+               || coalesce(a.n, 0) || ' counted, ' || coalesce(b.n, 0) || ' in the counter' AS found
         FROM counted a FULL JOIN counter b USING (project_id, name)
         WHERE coalesce(a.n, 0) <> coalesce(b.n, 0)
     """,
@@ -163,8 +176,8 @@ CHECKS: dict[str, str] = {
             ) decided ON true
             GROUP BY 1, 2
         )
-        SELECT coalesce(a.name, b.name) || ': ' || coalesce(a.n, 0) || ' counted, '
-               || coalesce(b.n, 0) || ' in the counter' AS found
+        SELECT 'project ' || project_id || ' ' || coalesce(a.name, b.name) || ': '
+               || coalesce(a.n, 0) || ' counted, ' || coalesce(b.n, 0) || ' in the counter' AS found
         FROM counted a FULL JOIN counter b USING (project_id, name)
         WHERE coalesce(a.n, 0) <> coalesce(b.n, 0)
     """,
@@ -176,7 +189,7 @@ CHECKS: dict[str, str] = {
 
 
 async def check_invariants(database_url: str) -> list[Violation]:
-    """Every violation in a database.
+    """Every violated invariant of a database.
 
     Each check is one statement and so one snapshot; one snapshot for all would be held so long
     that the queue beside it could not be cleaned. It still reads every table: on a large database
@@ -188,7 +201,9 @@ async def check_invariants(database_url: str) -> list[Violation]:
     )
     async with connection:
         for invariant, query in CHECKS.items():
-            cursor = await connection.execute(f"{query} LIMIT {_ROWS_NAMED}".encode())
-            for (found,) in await cursor.fetchall():
-                violations.append(Violation(invariant, str(found)))
+            counted = f"SELECT found, count(*) OVER () FROM ({query}) f LIMIT {_ROWS_NAMED}"
+            cursor = await connection.execute(counted.encode())
+            if found := await cursor.fetchall():
+                rows = tuple(str(row) for row, _ in found)
+                violations.append(Violation(invariant, found[0][1], rows))
     return violations

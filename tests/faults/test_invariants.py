@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ import pytest
 
 from app.reports.invariants import CHECKS, check_invariants
 from app.settings import Settings
+from tests.support import processes
 from tests.support.model_server import ModelServer
 from tests.support.populated import Project, copy_row, populate
 
@@ -109,6 +113,7 @@ BREAKS: dict[str, list[str]] = {
         ),
     ],
 }
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|itm_[0-9a-z]{26}")
 CASES = [(name, break_) for name, breaks in BREAKS.items() for break_ in breaks]
 
 
@@ -164,4 +169,47 @@ class TestCheckInvariants:
             assert cursor.rowcount != 0
         violations = await check_invariants(copy)
         assert invariant in {violation.invariant for violation in violations}
-        assert all(violation.detail for violation in violations)
+        assert all(0 < len(each.rows) == each.count for each in violations)
+        assert all(ID.search(row) for each in violations for row in each.rows)
+
+    async def test_many_rows_are_counted_and_some_of_them_named(self, copy: str) -> None:
+        with psycopg.connect(copy) as connection:
+            connection.execute("SET session_replication_role = replica")
+            connection.execute(
+                "INSERT INTO review_queue (item_id, slot, project_id, round, score) "
+                "SELECT gen_random_uuid(), 1, id, 1, 0 FROM projects, generate_series(1, 60)"
+            )
+        told = {each.invariant: each for each in await check_invariants(copy)}
+        many = told["items in review are in the queue, and nothing else is"]
+        assert (many.count, len(many.rows)) == (120, 20)
+        assert many.detail.endswith("; and 100 more")
+
+
+class TestTheDoctor:
+    def test_finds_nothing_wrong_with_a_healthy_database(self, original: Original) -> None:
+        ran = doctor(original.url)
+        assert (ran.returncode, ran.stdout) == (0, "0 violations\n")
+
+    def test_names_what_is_violated_with_the_rows(self, original: Original, copy: str) -> None:
+        item = original.project.waiting
+        with psycopg.connect(copy) as connection:
+            connection.execute("SET session_replication_role = replica")
+            connection.execute("DELETE FROM review_queue WHERE item_id = %s", (item,))
+        ran = doctor(copy)
+        assert ran.returncode == 1
+        assert ran.stdout == (
+            "items in review are in the queue, and nothing else is: 1\n"
+            f"  {item} in_review\n"
+            "1 violations\n"
+        )
+
+
+def doctor(database_url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "doctor"],
+        env={**os.environ, "DATABASE_URL": database_url},
+        cwd=processes.ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
