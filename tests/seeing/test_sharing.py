@@ -18,6 +18,8 @@ from app.settings import Settings
 from tests.seeing.support import labels, samples
 from tests.support.processes import PATIENCE, ROOT, environment, free_port, program
 
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(600)]
+
 COUNT = """
 import sys
 from app.infra import metrics
@@ -122,7 +124,7 @@ class TestSeveralProcessesOfTheApi:
         )
         with serving as api:
             api.start()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(3 * PATIENCE):
                 while api.said().count("Application startup complete") < 2:  # noqa: ASYNC110  # polled
                     await asyncio.sleep(0.05)
             for _ in range(asked):
