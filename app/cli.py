@@ -112,8 +112,12 @@ def doctor() -> None:
 
     violations = asyncio.run(check_invariants(database_url()))
     for violation in violations:
-        typer.echo(f"{violation.invariant}: {violation.detail}")
-    typer.echo(f"{len(violations)} violations")
+        typer.echo(f"{violation.invariant}: {violation.count}")
+        for row in violation.rows:
+            typer.echo(f"  {row}")
+        if violation.count > len(violation.rows):
+            typer.echo(f"  and {violation.count - len(violation.rows)} more")
+    typer.echo(f"{sum(violation.count for violation in violations)} violations")
     raise typer.Exit(1 if violations else 0)
 
 
