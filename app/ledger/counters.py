@@ -9,18 +9,23 @@ every other (154-253 transactions/s against 1,500-2,260 without).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-
-from psycopg.types.json import Jsonb
 
 from app.infra.db import Database
 
-# for use inside other statements
-APPEND = """
-INSERT INTO counter_deltas (project_id, name, delta)
-SELECT %(project_id)s, name, delta::bigint
-FROM jsonb_each_text(%(deltas)s) AS d (name, delta)
-"""
+
+def append_of(source: str) -> str:
+    """The statement that appends what the rows of a query hold in their column `deltas`.
+
+    For use inside other statements of one project, `%(project_id)s`. One row a counter, however
+    many rows move it.
+    """
+    return f"""
+    INSERT INTO counter_deltas (project_id, name, delta)
+    SELECT %(project_id)s, d.name, sum(d.delta::bigint)
+    FROM {source} s CROSS JOIN LATERAL jsonb_each_text(s.deltas) AS d (name, delta)
+    GROUP BY d.name HAVING sum(d.delta::bigint) <> 0
+    """  # noqa: S608  # a name that our own statements give
+
 
 _READ = """
 SELECT name, sum(value)::bigint AS value FROM (
@@ -61,12 +66,6 @@ SELECT p.id AS project_id
 FROM projects p
 CROSS JOIN LATERAL (SELECT 1 FROM counter_deltas WHERE project_id = p.id LIMIT 1) d
 """
-
-
-def parameters(project_id: uuid.UUID, deltas: Mapping[str, int]) -> dict[str, object]:
-    """What APPEND takes; a delta of zero is left out."""
-    moved = {name: delta for name, delta in deltas.items() if delta}
-    return {"project_id": project_id, "deltas": Jsonb(moved)}
 
 
 async def read(database: Database, project_id: uuid.UUID, *, prefix: str) -> dict[str, int]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hmac
 import uuid
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from psycopg.rows import DictRow
 
 from app.access.keys import Caller
 from app.errors import ConflictError, GoneError, NotFoundError
-from app.infra.db import Database
+from app.infra.db import Database, is_unavailable
+from app.infra.ids import uuid_array
+from app.infra.together import Together
 from app.review import queries
 
 
@@ -37,35 +40,50 @@ def held_by(caller: Caller, assignment_id: uuid.UUID, lease_token: uuid.UUID) ->
     }
 
 
-async def standing(database: Database, assignment_id: uuid.UUID, *, caller: Caller) -> DictRow:
-    """How an assignment and its item stand.
+class Standings:
+    """Reads how assignments stand; those asked for at the same time in one statement."""
 
-    Raises:
-        NotFoundError: there is none that this caller may see.
-    """
-    row = await database.fetch_one(queries.STANDING, visible_to(caller, assignment_id))
-    if row is None:
-        raise NotFoundError("no such assignment")
-    return row
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._together: Together[None, uuid.UUID, DictRow | None] = Together(
+            self._read, at_most=50, at_once=2, concerns_all=is_unavailable
+        )
 
+    async def get(self, assignment_id: uuid.UUID, *, caller: Caller) -> DictRow:
+        """How an assignment and its item stand.
 
-async def refuse(
-    database: Database, assignment_id: uuid.UUID, lease_token: uuid.UUID, *, caller: Caller
-) -> NoReturn:
-    """Says why a change wrote nothing.
+        Raises:
+            NotFoundError: there is none that this caller may see.
+        """
+        row = await self._together.ask(None, assignment_id)
+        if row is None or not caller.sees(row["project_id"]):
+            raise NotFoundError("no such assignment")
+        return row
 
-    Raises:
-        NotFoundError: there is no such assignment that this caller may see.
-        ConflictError: another holds it, or it was closed already.
-        GoneError: the lease ran out.
-    """
-    row = await standing(database, assignment_id, caller=caller)
-    require_holder(row, lease_token, caller=caller)
-    try:
-        require_lease(row)
-    except LeaseLostError as error:
-        raise error.problem from None
-    raise lease_expired()
+    async def _read(self, _key: None, assignment_ids: Sequence[uuid.UUID]) -> list[DictRow | None]:
+        rows = await self._database.fetch_all(
+            queries.STANDING, {"assignment_ids": uuid_array(set(assignment_ids))}
+        )
+        found = {row["id"]: row for row in rows}
+        return [found.get(each) for each in assignment_ids]
+
+    async def refuse(
+        self, assignment_id: uuid.UUID, lease_token: uuid.UUID, *, caller: Caller
+    ) -> NoReturn:
+        """Says why a change wrote nothing.
+
+        Raises:
+            NotFoundError: there is no such assignment that this caller may see.
+            ConflictError: another holds it, or it was closed already.
+            GoneError: the lease ran out.
+        """
+        row = await self.get(assignment_id, caller=caller)
+        require_holder(row, lease_token, caller=caller)
+        try:
+            require_lease(row)
+        except LeaseLostError as error:
+            raise error.problem from None
+        raise lease_expired()
 
 
 def require_holder(row: DictRow, lease_token: uuid.UUID, *, caller: Caller) -> None:

@@ -7,58 +7,79 @@ from __future__ import annotations
 
 from app.ledger import counters, events
 
+# Whether a reviewer has had an item and did not simply lose or return it: such a one is not met
+# again. Asked item by item: as NOT EXISTS it was planned to read all that the reviewer ever had.
+_HAD = """
+(
+    SELECT 1 FROM assignments had
+    WHERE had.item_id = {item}.item_id AND had.reviewer = {reviewer}
+      AND had.round = {item}.round AND had.state IN ('leased', 'submitted', 'skipped')
+    LIMIT 1
+) IS NOT NULL
+"""
+
 # Lowest confidence first, unknown (-infinity) before all. Rows that another claim is taking are
-# skipped, so nobody waits and nothing is handed out twice. A reviewer who has had an item and
-# did not simply lose or return it does not meet it again (asked item by item: as NOT EXISTS it was
-# planned to read all that the reviewer ever had). The commit does not wait for the disk: a
+# skipped, so nobody waits and nothing is handed out twice. The commit does not wait for the disk: a
 # lease lost in a crash is an item back in the queue, and its random token is never reissued.
-CLAIM = """
-WITH settings AS (
-    SELECT make_interval(secs => review_lease_seconds) AS lease
-    FROM projects WHERE id = %(project_id)s
+#
+# Those who ask together get the head of the queue in the order they came; whoever has had the item
+# that fell to them gets nothing here (`refused`) and asks alone.
+#
+# The plan is made once, perhaps while the tables are small, and kept: tables are met by the places
+# of locked rows, by the ids of an array or inside a fence (OFFSET 0), so that no other plan than by
+# their keys can be made.
+_CLAIM = """
+WITH asked AS (
+    SELECT position, reviewer, id, token
+    FROM jsonb_to_recordset(%(asked)s) AS a (position int, reviewer text, id uuid, token uuid)
 ), picked AS (
-    SELECT q.item_id, q.slot, q.round, q.score
+    SELECT q.ctid AS place, q.item_id, q.slot, q.round, q.score
     FROM review_queue q
-    WHERE q.project_id = %(project_id)s AND q.assignment_id IS NULL
-      AND (
-          SELECT 1 FROM assignments a
-          WHERE a.item_id = q.item_id AND a.reviewer = %(reviewer)s AND a.round = q.round
-            AND a.state IN ('leased', 'submitted', 'skipped')
-          LIMIT 1
-      ) IS NULL
+    WHERE q.project_id = %(project_id)s AND q.assignment_id IS NULL {condition}
     ORDER BY q.score, q.item_id
-    LIMIT %(limit)s
+    LIMIT %(count)s
     FOR UPDATE OF q SKIP LOCKED
 ), numbered AS (
     SELECT *, row_number() OVER (ORDER BY score, item_id) AS position FROM picked
-), fresh AS (
-    SELECT id, token, position
-    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) WITH ORDINALITY AS f (id, token, position)
+), matched AS (
+    SELECT n.place, n.item_id, n.slot, n.round, a.position, a.reviewer, a.id, a.token
+    FROM numbered n JOIN asked a USING (position)
+    WHERE NOT {had}
 ), taken AS (
-    UPDATE review_queue q SET assignment_id = f.id
-    FROM numbered n JOIN fresh f USING (position)
-    WHERE q.item_id = n.item_id AND q.slot = n.slot
-    RETURNING q.item_id, q.slot, q.round, f.id, f.token, n.position
+    UPDATE review_queue q SET assignment_id = m.id FROM matched m WHERE q.ctid = m.place
 ), leased AS (
     INSERT INTO assignments (id, project_id, item_id, slot, round, reviewer, lease_token,
                              lease_expires_at)
-    SELECT t.id, %(project_id)s, t.item_id, t.slot, t.round, %(reviewer)s, t.token,
-           now() + s.lease
-    FROM taken t CROSS JOIN settings s
-    RETURNING id, item_id, round, lease_token, lease_expires_at
+    SELECT m.id, %(project_id)s, m.item_id, m.slot, m.round, m.reviewer, m.token,
+           now() + make_interval(secs => (
+               SELECT review_lease_seconds FROM projects WHERE id = %(project_id)s
+           ))
+    FROM matched m
+    RETURNING id, lease_expires_at
 )
-SELECT l.id, l.item_id, l.round, l.lease_token, l.lease_expires_at, 'leased' AS state,
-       %(reviewer)s::text AS reviewer, i.external_id, p.content, p.metadata, i.label,
-       i.confidence, i.confidence_source, i.unknown_reason, i.route_reason, i.prediction_id,
-       r.alternatives, NULL::jsonb AS draft, quick.quick
+SELECT a.position, n.item_id IS NOT NULL AND m.id IS NULL AS refused, m.id, m.item_id, m.round,
+       m.token AS lease_token, l.lease_expires_at, 'leased' AS state, a.reviewer,
+       shown.*, NULL::jsonb AS draft, quick.quick
 FROM (SELECT set_config('synchronous_commit', 'off', true) AS quick) quick
-CROSS JOIN leased l
-JOIN taken t ON t.id = l.id
-JOIN items i ON i.id = l.item_id
-JOIN item_payloads p ON p.item_id = l.item_id
-LEFT JOIN predictions r ON r.id = i.prediction_id
-ORDER BY t.position
+CROSS JOIN asked a
+LEFT JOIN numbered n USING (position)
+LEFT JOIN matched m USING (position)
+LEFT JOIN leased l ON l.id = m.id
+LEFT JOIN LATERAL (
+    SELECT i.external_id, p.content, p.metadata, i.label, i.confidence, i.confidence_source,
+           i.unknown_reason, i.route_reason, i.prediction_id, r.alternatives
+    FROM items i
+    JOIN item_payloads p ON p.item_id = i.id
+    LEFT JOIN predictions r ON r.id = i.prediction_id
+    WHERE i.id = m.item_id
+    OFFSET 0
+) shown ON true
+ORDER BY a.position
 """
+CLAIM_TOGETHER = _CLAIM.format(condition="", had=_HAD.format(item="n", reviewer="a.reviewer"))
+CLAIM_ALONE = _CLAIM.format(
+    condition="AND NOT " + _HAD.format(item="q", reviewer="%(reviewer)s"), had="false"
+)
 
 PROJECT_EXISTS = "SELECT 1 AS one FROM projects WHERE id = %(project_id)s"
 
@@ -110,26 +131,29 @@ SELECT id, item_id, project_id, label, comment, created_at,
 FROM reviews WHERE assignment_id = %(assignment_id)s
 """
 
-# How an assignment and its item stand. Nothing is locked: what is written then names what was read.
-STANDING = (
-    """
-SELECT a.id, a.project_id, a.item_id, a.slot, a.round, a.state, a.reviewer, a.lease_token,
-       i.state AS item_state, i.label, i.confidence, i.route, i.prediction_id, i.policy_id,
-       p.label_schema_id, s.version AS label_schema_version,
-       a.lease_expires_at > clock_timestamp() AS alive,
-       EXISTS (
-           SELECT 1 FROM assignments o
-           WHERE o.item_id = a.item_id AND o.slot = a.slot AND o.id > a.id
-             AND o.state IN ('leased', 'submitted')
-       ) AS taken_over
-FROM assignments a
-JOIN items i ON i.id = a.item_id
-JOIN projects p ON p.id = a.project_id
-JOIN label_schemas s ON s.id = p.label_schema_id
-WHERE a.id = %(assignment_id)s
+# How assignments and their items stand. Nothing is locked: what is written then names what was
+# read.
+STANDING = """
+SELECT standing.*
+FROM unnest(%(assignment_ids)s::uuid[]) AS wanted (id)
+CROSS JOIN LATERAL (
+    SELECT a.id, a.project_id, a.item_id, a.slot, a.round, a.state, a.reviewer, a.lease_token,
+           i.state AS item_state, i.label, i.confidence, i.route, i.prediction_id,
+           p.label_schema_id, s.version AS label_schema_version,
+           a.lease_expires_at > clock_timestamp() AS alive,
+           EXISTS (
+               SELECT 1 FROM assignments o
+               WHERE o.item_id = a.item_id AND o.slot = a.slot AND o.id > a.id
+                 AND o.state IN ('leased', 'submitted')
+           ) AS taken_over
+    FROM assignments a
+    JOIN items i ON i.id = a.item_id
+    JOIN projects p ON p.id = a.project_id
+    JOIN label_schemas s ON s.id = p.label_schema_id
+    WHERE a.id = wanted.id
+    OFFSET 0
+) standing
 """
-    + _VISIBLE
-)
 
 # The fence: whoever does not hold the lease now changes nothing.
 _HELD_NOW = """
@@ -164,44 +188,57 @@ UPDATE assignments SET draft = %(draft)s
 WHERE id = %(assignment_id)s AND state IN ('leased', 'expired')
 """
 
-# The verdict and everything that follows from it, in one statement; nothing at all if the lease is
-# over, or the item is not as it was read.
-RECORD_REVIEW = f"""
-WITH held AS (
-    SELECT a.id, a.item_id, a.slot, a.round, a.reviewer, i.prediction_id, i.policy_id
-    FROM assignments a JOIN items i ON i.id = a.item_id
-    WHERE {_HELD_NOW} AND i.state = 'in_review'
-      AND i.prediction_id IS NOT DISTINCT FROM %(prediction_id)s
-    FOR UPDATE OF a, i
+# Verdicts and everything that follows from them, in one statement; of one whose lease is over, or
+# whose item is not as it was read, nothing at all. Those that are recorded together pass by what
+# somebody else holds, so that nobody waits for another's lock.
+_RECORD = f"""
+WITH given AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS r (
+        assignment_id uuid, reviewer text, lease_token uuid, prediction_id uuid, review_id uuid,
+        final_id uuid, label text, comment text, label_schema_id uuid, deltas jsonb, events jsonb
+    )
+), held AS (
+    SELECT g.*, h.item_id, h.slot, h.round, h.policy_id
+    FROM given g
+    CROSS JOIN LATERAL (
+        SELECT a.item_id, a.slot, a.round, i.policy_id
+        FROM assignments a JOIN items i ON i.id = a.item_id
+        WHERE a.id = g.assignment_id AND a.reviewer = g.reviewer
+          AND a.lease_token = g.lease_token AND a.project_id = %(project_id)s
+          AND a.state = 'leased' AND a.lease_expires_at > clock_timestamp()
+          AND i.state = 'in_review' AND i.prediction_id IS NOT DISTINCT FROM g.prediction_id
+        FOR UPDATE OF a, i {{wait}}
+    ) h
 ), closed AS (
-    UPDATE assignments a SET state = 'submitted', closed_at = now()
-    FROM held h WHERE a.id = h.id
+    UPDATE assignments SET state = 'submitted', closed_at = now()
+    WHERE id = ANY (ARRAY(SELECT assignment_id FROM held))
 ), dequeued AS (
-    DELETE FROM review_queue q USING held h
-    WHERE q.item_id = h.item_id AND q.slot = h.slot AND q.assignment_id = h.id
+    DELETE FROM review_queue
+    WHERE item_id = ANY (ARRAY(SELECT item_id FROM held))
+      AND assignment_id = ANY (ARRAY(SELECT assignment_id FROM held))
 ), reviewed AS (
     INSERT INTO reviews (id, project_id, item_id, assignment_id, round, reviewer, label, comment,
                          prediction_id, label_schema_id)
-    SELECT %(review_id)s, %(project_id)s, h.item_id, h.id, h.round, h.reviewer, %(label)s,
-           %(comment)s, h.prediction_id, %(label_schema_id)s
+    SELECT h.review_id, %(project_id)s, h.item_id, h.assignment_id, h.round, h.reviewer, h.label,
+           h.comment, h.prediction_id, h.label_schema_id
     FROM held h
-    RETURNING created_at
+    RETURNING id, created_at
 ), completed AS (
-    UPDATE items i SET state = 'completed', final_label = %(label)s, completed_at = now()
-    FROM held h WHERE i.id = h.item_id
+    UPDATE items i
+    SET state = 'completed', completed_at = now(),
+        final_label = (SELECT h.label FROM held h WHERE h.item_id = i.id)
+    WHERE i.id = ANY (ARRAY(SELECT item_id FROM held))
 ), final AS (
     INSERT INTO final_labels (id, project_id, item_id, label, prediction_id, review_id, policy_id,
                               label_schema_id)
-    SELECT %(final_id)s, %(project_id)s, h.item_id, %(label)s, h.prediction_id, %(review_id)s,
-           h.policy_id, %(label_schema_id)s
+    SELECT h.final_id, %(project_id)s, h.item_id, h.label, h.prediction_id, h.review_id,
+           h.policy_id, h.label_schema_id
     FROM held h
-), counted AS (
-    {counters.APPEND} WHERE EXISTS (SELECT 1 FROM held)
-), told AS (
-    {events.INSERT} WHERE EXISTS (SELECT 1 FROM held)
-)
-SELECT created_at FROM reviewed
+), counted AS ({counters.append_of("held")}), told AS ({events.insert_of("held")})
+SELECT id, created_at FROM reviewed
 """
+RECORD_TOGETHER = _RECORD.format(wait="SKIP LOCKED")
+RECORD_ALONE = _RECORD.format(wait="")
 
 # Leases that ran out. The slot goes back to the queue where it stood; the event tells whose it
 # was. Bounded, so that a sweep after a long night holds no long transaction.

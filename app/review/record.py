@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +13,10 @@ from psycopg.rows import DictRow
 from app.domain.labels import LabelSet
 from app.domain.states import ItemState
 from app.errors import ConflictError, invalid_field
-from app.infra.db import Database
+from app.infra.db import Database, is_unavailable, json_rows
 from app.infra.ids import Kind, new_id, to_wire
-from app.ledger import counters, events
+from app.infra.together import Together
+from app.ledger import events
 from app.ledger.events import EventType, NewEvent
 from app.review import queries
 from app.review.verdict import verdict_deltas
@@ -69,61 +71,88 @@ async def recorded(database: Database, row: DictRow, verdict: Verdict) -> Record
     )
 
 
-async def record(
-    database: Database, row: DictRow, verdict: Verdict, *, labels: LabelSet
-) -> RecordedReview | None:
-    """Stores a verdict and completes its item, in one statement that commits by itself.
+class Recorder:
+    """Stores verdicts; those of one project that come at the same time share a commit."""
 
-    Args:
-        database: where.
-        row: how the assignment and its item stood, as `lease.standing` read it.
-        verdict: what was decided.
-        labels: of the project's current schema.
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._together: Together[uuid.UUID, dict[str, Any], datetime | None] = Together(
+            self._write, at_most=50, at_once=2, concerns_all=is_unavailable
+        )
 
-    Returns:
-        What was stored; None, and nothing stored, if the lease or the item has moved since.
+    async def record(
+        self, row: DictRow, verdict: Verdict, *, labels: LabelSet, alone: bool
+    ) -> RecordedReview | None:
+        """Stores a verdict and completes its item, in one statement that commits by itself.
 
-    Raises:
-        InvalidError: the label is not of the schema.
-        ConflictError: the item is not in review any more.
-    """
-    if verdict.label not in labels.names:
-        raise invalid_field("/label", f"is none of the project's labels: {_listed(labels)}")
-    if row["item_state"] != ItemState.IN_REVIEW:
-        raise ConflictError("the item is not in review any more", code="item_not_in_review")
-    review_id, predicted = new_id(), row["label"]
-    deltas = verdict_deltas(
-        schema_version=row["label_schema_version"],
-        confidence=row["confidence"],
-        predicted=None if predicted is None else labels.index(predicted),
-        actual=labels.index(verdict.label),
-    )
-    stored = await database.fetch_one(
-        queries.RECORD_REVIEW,
-        {
-            "assignment_id": row["id"],
+        Args:
+            row: how the assignment and its item stood, as `lease.Standings` read it.
+            verdict: what was decided.
+            labels: of the project's current schema.
+            alone: waits for whoever holds the item, where others that are recorded together with
+                it would have to wait as well.
+
+        Returns:
+            What was stored; None, and nothing stored, if the lease or the item has moved since, or
+            somebody else holds it at the moment.
+
+        Raises:
+            InvalidError: the label is not of the schema.
+            ConflictError: the item is not in review any more.
+        """
+        if verdict.label not in labels.names:
+            raise invalid_field("/label", f"is none of the project's labels: {_listed(labels)}")
+        if row["item_state"] != ItemState.IN_REVIEW:
+            raise ConflictError("the item is not in review any more", code="item_not_in_review")
+        review_id, predicted = new_id(), row["label"]
+        deltas = verdict_deltas(
+            schema_version=row["label_schema_version"],
+            confidence=row["confidence"],
+            predicted=None if predicted is None else labels.index(predicted),
+            actual=labels.index(verdict.label),
+        )
+        project_id: uuid.UUID = row["project_id"]
+        given = {
+            "assignment_id": str(row["id"]),
             "reviewer": row["reviewer"],
-            "lease_token": row["lease_token"],
-            "prediction_id": row["prediction_id"],
-            "review_id": review_id,
-            "final_id": new_id(),
+            "lease_token": str(row["lease_token"]),
+            "prediction_id": None if row["prediction_id"] is None else str(row["prediction_id"]),
+            "review_id": str(review_id),
+            "final_id": str(new_id()),
             "label": verdict.label,
             "comment": verdict.comment,
-            "label_schema_id": row["label_schema_id"],
-            **counters.parameters(row["project_id"], deltas),
-            **events.parameters(row["project_id"], _told(row, review_id, verdict.label)),
-        },
-    )
-    if stored is None:
-        return None
-    return RecordedReview(
-        review_id=review_id,
-        item_id=row["item_id"],
-        project_id=row["project_id"],
-        label=verdict.label,
-        agreed=None if predicted is None else predicted == verdict.label,
-        created_at=stored["created_at"],
-    )
+            "label_schema_id": str(row["label_schema_id"]),
+            "deltas": deltas,
+            "events": events.as_rows(_told(row, review_id, verdict.label)),
+        }
+        if alone:
+            (created_at,) = await self._write(project_id, [given], statement=queries.RECORD_ALONE)
+        else:
+            created_at = await self._together.ask(project_id, given)
+        if created_at is None:
+            return None
+        return RecordedReview(
+            review_id=review_id,
+            item_id=row["item_id"],
+            project_id=project_id,
+            label=verdict.label,
+            agreed=None if predicted is None else predicted == verdict.label,
+            created_at=created_at,
+        )
+
+    async def _write(
+        self,
+        project_id: uuid.UUID,
+        given: Sequence[dict[str, Any]],
+        *,
+        statement: str = queries.RECORD_TOGETHER,
+    ) -> list[datetime | None]:
+        """When each was stored, None for what was not."""
+        rows = await self._database.fetch_all(
+            statement, {"project_id": project_id, "rows": json_rows(given)}
+        )
+        stored = {str(row["id"]): row["created_at"] for row in rows}
+        return [stored.get(each["review_id"]) for each in given]
 
 
 def _listed(labels: LabelSet) -> str:

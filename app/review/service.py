@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from app.access.keys import Caller
 from app.errors import NotFoundError
-from app.infra.db import Database
-from app.infra.ids import Kind, new_id, to_wire, uuid_array
+from app.infra.db import Database, is_unavailable, json_rows
+from app.infra.ids import Kind, new_id, to_wire
 from app.infra.metrics import leases_expired, review_recorded
+from app.infra.together import Together
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
 from app.projects.label_sets import LabelSets
 from app.projects.service import require_visible
 from app.review import lease, queries
 from app.review.peek import Head, PeekCache
-from app.review.record import RecordedReview, Verdict, record, recorded
+from app.review.record import RecordedReview, Recorder, Verdict, recorded
 
 
 class HandBack(StrEnum):
@@ -33,6 +37,25 @@ class HandBack(StrEnum):
     SKIPPED = "skipped"
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """How many items a reviewer wants."""
+
+    reviewer: str
+    limit: int
+
+    def less(self, got: int) -> _Ask:
+        return _Ask(self.reviewer, self.limit - got)
+
+
+@dataclass(slots=True)
+class _Got:
+    """What fell to a reviewer, and whether something did that this reviewer had had before."""
+
+    rows: list[DictRow]
+    refused: bool
+
+
 class ReviewService:
     """The way of an item through people's hands."""
 
@@ -40,6 +63,11 @@ class ReviewService:
         self._database = database
         self._peeks = PeekCache(database)
         self._label_sets = LabelSets()
+        self._standings = lease.Standings(database)
+        self._recorder = Recorder(database)
+        self._claims: Together[uuid.UUID, _Ask, _Got] = Together(
+            self._claim_together, at_most=50, at_once=2, concerns_all=is_unavailable
+        )
 
     async def peek(self, project_id: uuid.UUID, *, limit: int, caller: Caller) -> Head:
         """The head of the queue without taking anything: least certain first, unknown before all.
@@ -63,27 +91,41 @@ class ReviewService:
             NotFoundError: there is no such project that this caller may see.
         """
         require_visible(project_id, caller)
-        claimed = await self._claim(project_id, limit, caller.reviewer)
+        ask = _Ask(caller.reviewer, limit)
+        got = await self._claims.ask(project_id, ask)
+        claimed = got.rows
+        if got.refused:
+            claimed += await self._claim_alone(project_id, ask.less(len(claimed)))
         if len(claimed) < limit and await self.expire(project_id):
             # leases that ran out since the last sweep are free for whoever asks now
-            claimed += await self._claim(project_id, limit - len(claimed), caller.reviewer)
+            claimed += await self._claim_alone(project_id, ask.less(len(claimed)))
         if not claimed:
             await self._require_project(project_id)
         self._peeks.changed(project_id, reviewer=caller.reviewer)
         return claimed
 
-    async def _claim(self, project_id: uuid.UUID, limit: int, reviewer: str) -> list[DictRow]:
-        return await self._database.fetch_all(
-            queries.CLAIM,
+    async def _claim_together(self, project_id: uuid.UUID, asks: Sequence[_Ask]) -> list[_Got]:
+        places = [place for place, ask in enumerate(asks) for _ in range(ask.limit)]
+        rows = await self._database.fetch_all(
+            queries.CLAIM_TOGETHER,
+            _claim_parameters(project_id, [asks[place].reviewer for place in places]),
+        )
+        got = [_Got([], refused=False) for _ in asks]
+        for place, row in zip(places, rows, strict=True):
+            if row["id"] is not None:
+                got[place].rows.append(row)
+            got[place].refused |= row["refused"]
+        return got
+
+    async def _claim_alone(self, project_id: uuid.UUID, ask: _Ask) -> list[DictRow]:
+        rows = await self._database.fetch_all(
+            queries.CLAIM_ALONE,
             {
-                "project_id": project_id,
-                "reviewer": reviewer,
-                "limit": limit,
-                "ids": uuid_array(new_id() for _ in range(limit)),
-                # random, never counted up: a counter could be reissued after a crash
-                "tokens": uuid_array(uuid.uuid4() for _ in range(limit)),
+                **_claim_parameters(project_id, [ask.reviewer] * ask.limit),
+                "reviewer": ask.reviewer,
             },
         )
+        return [row for row in rows if row["id"] is not None]
 
     async def get(self, assignment_id: uuid.UUID, *, caller: Caller) -> DictRow:
         """An assignment, with the draft of a submit that came too late.
@@ -127,7 +169,7 @@ class ReviewService:
             queries.RENEW, lease.held_by(caller, assignment_id, lease_token)
         )
         if renewed is None:
-            await lease.refuse(self._database, assignment_id, lease_token, caller=caller)
+            await self._standings.refuse(assignment_id, lease_token, caller=caller)
         expires: datetime = renewed["lease_expires_at"]
         return expires
 
@@ -151,7 +193,7 @@ class ReviewService:
             {**lease.held_by(caller, assignment_id, lease_token), "state": how.value},
         )
         if closed is None:
-            await lease.refuse(self._database, assignment_id, lease_token, caller=caller)
+            await self._standings.refuse(assignment_id, lease_token, caller=caller)
         self._peeks.changed(closed["project_id"], reviewer=caller.reviewer)
 
     async def submit(
@@ -173,8 +215,9 @@ class ReviewService:
             ConflictError: another holds it, or it was closed already.
             GoneError: the lease ran out.
         """
+        tried = False
         while True:
-            row = await lease.standing(self._database, assignment_id, caller=caller)
+            row = await self._standings.get(assignment_id, caller=caller)
             lease.require_holder(row, lease_token, caller=caller)
             if row["state"] == "submitted":
                 return await recorded(self._database, row, verdict)
@@ -187,12 +230,13 @@ class ReviewService:
                 )
                 raise error.problem from None
             labels = await self._label_sets.get(self._database, row["label_schema_id"])
-            review = await record(self._database, row, verdict, labels=labels)
+            review = await self._recorder.record(row, verdict, labels=labels, alone=tried)
             if review is not None:
                 self._peeks.changed(review.project_id, reviewer=caller.reviewer)
                 review_recorded(agreed=review.agreed)
                 return review
-            # something moved between the two statements: look again
+            # something moved between the two statements, or somebody held it: look again
+            tried = True
 
     async def expire(self, project_id: uuid.UUID | None = None) -> int:
         """Takes back leases that ran out, of one project or of all; how many."""
@@ -220,3 +264,18 @@ class ReviewService:
         if await self._database.fetch_one(queries.PROJECT_EXISTS, {"project_id": project_id}):
             return
         raise NotFoundError("no such project")
+
+
+def _claim_parameters(project_id: uuid.UUID, reviewers: Sequence[str]) -> dict[str, Any]:
+    """What a claim takes: whose each place is, with a fresh id and token for it."""
+    asked = [
+        {
+            "position": position,
+            "reviewer": reviewer,
+            "id": str(new_id()),
+            # random, never counted up: a counter could be reissued after a crash
+            "token": str(uuid.uuid4()),
+        }
+        for position, reviewer in enumerate(reviewers, start=1)
+    ]
+    return {"project_id": project_id, "asked": json_rows(asked), "count": len(asked)}
