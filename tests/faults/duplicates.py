@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import redis
 
@@ -17,47 +20,47 @@ class Again:
     """What was delivered more than once.
 
     Attributes:
-        messages: how many different ones there were.
+        seen: the different messages there were.
         added: deliveries beside their first.
     """
 
+    seen: set[bytes] = field(default_factory=set)
     added: int = 0
-    _seen: set[str] = field(default_factory=set)
 
     @property
     def messages(self) -> int:
-        return len(self._seen)
+        return len(self.seen)
+
+
+# as MONITOR quotes what it shows
+_WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
 
 @contextmanager
 def delivered_again(redis_url: str, *, times: int) -> Iterator[Again]:
     """Puts every message that comes into the labelling queue into it so many times more."""
     again = Again()
-    over = threading.Event()
-    listening = threading.Event()
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as watching,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        watching.connect(urlsplit(redis_url).path)
+        watching.sendall(b"MONITOR\r\n")
+        lines = watching.makefile("rb")
+        assert lines.readline() == b"+OK\r\n"
 
-    def deliver() -> None:
-        with (
-            redis.Redis.from_url(redis_url) as client,
-            redis.Redis.from_url(redis_url) as watching,
-            watching.monitor() as monitor,
-        ):
-            listening.set()
-            while not over.is_set():
-                if not monitor.connection.can_read(timeout=0.1):
-                    continue
-                name, _, message = monitor.next_command()["command"].partition(" ")
-                key, _, body = message.partition(" ")
-                if name.upper() == "LPUSH" and key == LABELING_QUEUE and body not in again._seen:
-                    again._seen.add(body)
-                    client.lpush(LABELING_QUEUE, *[body] * times)
+        def deliver() -> None:
+            for line in lines:
+                words = [re.sub(rb"\\(.)", rb"\1", word) for word in _WORD.findall(line)]
+                if words[:2] == [b"LPUSH", LABELING_QUEUE.encode()] and words[2] not in again.seen:
+                    again.seen.add(words[2])
+                    client.lpush(LABELING_QUEUE, *words[2:3] * times)
                     again.added += times
 
-    thread = threading.Thread(target=deliver, name="duplicates", daemon=True)
-    thread.start()
-    listening.wait()
-    try:
-        yield again
-    finally:
-        over.set()
-        thread.join()
+        thread = threading.Thread(target=deliver, name="duplicates", daemon=True)
+        thread.start()
+        try:
+            yield again
+        finally:
+            watching.shutdown(socket.SHUT_RDWR)
+            thread.join()

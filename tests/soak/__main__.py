@@ -32,7 +32,7 @@ from tests.soak.disk import full_disk
 from tests.soak.figures import Part
 from tests.soak.pollers import pollers
 from tests.soak.rolling import rolling_restarts
-from tests.soak.workers import poison, worker_kills
+from tests.soak.workers import lone_kills, poison, worker_kills
 from tests.support import processes
 
 Soak = Callable[[Part, Path, float], Coroutine[Any, Any, None]]
@@ -40,6 +40,7 @@ RESULTS = processes.ROOT / "benchmarks" / "results" / "soak.json"
 # the longest first: what is most likely to fail is known early
 PARTS: dict[str, Soak] = {
     "worker_kills": worker_kills,
+    "lone_kills": lone_kills,
     "api_kills": api_kills,
     "rolling_restarts": rolling_restarts,
     "broker_away": broker_away,
