@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.seeing.life import Memory
 from tests.seeing.support import CANARIES, Watched, found_in
+from tests.support import processes
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(600)]
 
@@ -51,6 +53,21 @@ class TestCanaries:
             for secret in found_in(line, watched.secrets)
         }
         assert guilty == {}
+
+    async def test_no_log_line_has_the_password_of_a_broker_that_is_away(
+        self, watched: Watched, tmp_path: Path
+    ) -> None:
+        secret = "canary-of-the-broker"
+        url = f"redis://:{secret}@127.0.0.1:{processes.free_port()}/0"
+        settings = watched.settings.model_copy(update={"redis_url": url})
+        lonely = processes.worker(settings, tmp_path, more={"SECONDLOOK_LOG_LEVEL": "DEBUG"})
+        try:
+            lonely.start()
+            await lonely.until_it_says("Cannot connect to")
+            assert "127.0.0.1" in lonely.said()
+            assert found_in(lonely.said(), [secret]) == set()
+        finally:
+            lonely.kill()
 
     @pytest.mark.usefixtures("memory")
     async def test_no_metric_has_one(self, watched: Watched) -> None:
