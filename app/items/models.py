@@ -147,7 +147,13 @@ class Item(Base):
             "rank",
             postgresql_where=text("state = 'pending'"),
         ),
-        # looked for at every drain, and hardly ever there
+        # looked for at every claim or drain, and hardly ever there
+        Index(
+            "ix_items_lost",
+            "project_id",
+            "rank",
+            postgresql_where=text("state = 'pending' AND losses = 1"),
+        ),
         Index(
             "ix_items_suspect",
             "project_id",

@@ -16,25 +16,25 @@ WHERE p.id = %(project_id)s
 """
 
 # In rank order: what is labelled and audited first is a random part of what is there, however the
-# sender sorted it. `suspects` are items that lost their worker twice: they are taken one at a
-# time, so that one that kills its worker takes no neighbour with it again. The project is held
-# before its items: its deletion takes them in that order too, and neither can wait for the other.
-_CLAIM = """
-WITH project AS (
-    SELECT id FROM projects WHERE id = %(project_id)s FOR KEY SHARE SKIP LOCKED
-), due AS (
+# sender sorted it. The project is held before its items: its deletion takes them in that order too,
+# and neither can wait for the other.
+_DUE = """
     SELECT id FROM items
     WHERE project_id = %(project_id)s AND state = 'pending' AND next_attempt_at <= now()
-      AND {losses}
+      AND losses {losses}
       AND EXISTS (SELECT 1 FROM project)
       AND NOT EXISTS (
           SELECT 1 FROM endpoint_pauses
           WHERE endpoint = %(endpoint)s AND paused_until > now()
       )
     ORDER BY rank
-    LIMIT %(limit)s
+    LIMIT {limit}
     FOR UPDATE SKIP LOCKED
-), claimed AS (
+"""
+_CLAIM = """
+WITH project AS (
+    SELECT id FROM projects WHERE id = %(project_id)s FOR KEY SHARE SKIP LOCKED
+), {due}, claimed AS (
     UPDATE items i
     SET state = 'labeling', lease_token = %(token)s,
         lease_expires_at = now() + make_interval(secs => %(lease_seconds)s)
@@ -51,8 +51,20 @@ SELECT c.id, c.attempts, p.content
 FROM claimed c JOIN item_payloads p ON p.item_id = c.id
 """
 SUSPECT_LOSSES = 2
-CLAIM = _CLAIM.format(losses=f"losses < {SUSPECT_LOSSES}")
-CLAIM_SUSPECT = _CLAIM.format(losses=f"losses >= {SUSPECT_LOSSES}")
+# First what lost its worker once: its turn had come, and items of a lower rank could come in for as
+# long as more is sent than can be labelled.
+CLAIM = _CLAIM.format(
+    due=f"""
+lost AS ({_DUE.format(losses="= 1", limit="%(limit)s")}
+), others AS ({_DUE.format(losses="= 0", limit="(SELECT %(limit)s - count(*) FROM lost)")}
+), due AS (SELECT id FROM lost UNION ALL SELECT id FROM others)
+"""
+)
+# Items that lost their worker twice are taken one at a time, so that one that kills its worker
+# takes no neighbour with it again.
+CLAIM_SUSPECT = _CLAIM.format(
+    due=f"due AS ({_DUE.format(losses=f'>= {SUSPECT_LOSSES}', limit='%(limit)s')})"
+)
 
 # Shared, so that recorders do not wait for one another, but a new policy version waits for them
 # and they for it: an item is routed by the policy that is current when its label is stored. Held

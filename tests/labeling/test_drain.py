@@ -390,6 +390,25 @@ class TestAMistakeOfOurOwn:
         assert await burned(stage, project) == (5 + 6, 0)
 
 
+class TestWhatLostItsWorker:
+    async def test_comes_before_what_has_a_lower_rank(self, stage: Stage) -> None:
+        project = await stage.api.make_project(policy={"kind": "accept_all"})
+        ids = await stage.api.send_items(project, [f"text {n}" for n in range(12)])
+        lost = set(ids[:3])
+        for item in ids:
+            await stage.sql.rows(
+                "UPDATE items SET losses = %(losses)s, rank = %(rank)s WHERE id = %(id)s",
+                id=from_wire(Kind.ITEM, item),
+                losses=int(item in lost),
+                rank=0.9 if item in lost else 0.1,
+            )
+        # two at a time: the lost fill one turn and a half
+        await worker(stage, calls_in_flight=2).start(project)
+        asked = [call.item for call in stage.model.calls]
+        assert set(asked[:3]) == {"text 0", "text 1", "text 2"}
+        assert await stage.by_state(project) == {"accepted": 12}
+
+
 class TestASuspect:
     async def make(self, stage: Stage, project: str, text: str) -> str:
         """An item that has lost its worker twice."""

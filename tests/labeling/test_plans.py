@@ -58,13 +58,14 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     ("statement", "index"),
     [
         (queries.CLAIM, "ix_items_pending"),
+        (queries.CLAIM, "ix_items_lost"),
         (queries.CLAIM_SUSPECT, "ix_items_suspect"),
         (queries.DUE_PROJECTS, "ix_items_due"),
         (queries.EXPIRE, "ix_items_leased"),
         (counters._FOLD, "ix_counter_deltas_project_id"),
         (counters._UNFOLDED, "ix_counter_deltas_project_id"),
     ],
-    ids=["claim", "claim a suspect", "due projects", "expire", "fold", "unfolded"],
+    ids=["claim", "the lost", "a suspect", "due projects", "expire", "fold", "unfolded"],
 )
 class TestThePlan:
     async def test_uses_the_index_made_for_it(
