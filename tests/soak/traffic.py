@@ -16,7 +16,6 @@ import httpx2
 from tests.faults.clients import cancel
 from tests.faults.support import Service
 from tests.soak.figures import percentile
-from tests.support import processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,7 @@ class Answer:
         sent: when, by time.monotonic().
         ended: when it was answered.
         status: of the answer; 0 where there was none.
+        error: why there was none.
         retry_after: whether it said when to ask again.
     """
 
@@ -36,6 +36,7 @@ class Answer:
     ended: float
     status: int
     retry_after: bool
+    error: str = ""
 
     @property
     def good(self) -> bool:
@@ -94,7 +95,7 @@ class Traffic:
     def bad(self) -> Counter[str]:
         """Answers that are neither good nor a 503 that says when to ask again."""
         return Counter(
-            f"{each.kind} {each.status}"
+            f"{each.kind} {each.status} {each.error}".strip()
             for each in self.answers
             if not each.good and not (each.status == 503 and each.retry_after)
         )
@@ -114,12 +115,13 @@ class Traffic:
 
     async def _ask(self, kind: str, method: str, path: str, body: object) -> bool:
         sent = time.monotonic()
+        status, retry, error = 0, False, ""
         try:
             answer = await self.http.request(method, path, json=body)
             status, retry = answer.status_code, "Retry-After" in answer.headers
-        except httpx2.HTTPError:
-            status, retry = 0, False
-        self.answers.append(Answer(kind, sent, time.monotonic(), status, retry))
+        except httpx2.HTTPError as failed:
+            error = type(failed).__name__
+        self.answers.append(Answer(kind, sent, time.monotonic(), status, retry, error))
         return self.answers[-1].good
 
 
@@ -128,8 +130,15 @@ async def flowing(
     service: Service, project: str, *, items: float, others: float = 2.0
 ) -> AsyncIterator[Traffic]:
     """Traffic for as long as the block lasts; at its end every request has been answered."""
-    headers = {"Authorization": f"Bearer {service.api.admin_key}"}
-    async with processes.client(service.api.base_url, headers) as http:
+    async with httpx2.AsyncClient(
+        base_url=service.api.base_url,
+        headers={"Authorization": f"Bearer {service.api.admin_key}"},
+        timeout=60,
+        verify=False,
+        # The server closes what idles for 5 s, and a request that is sent in that moment has no
+        # answer: a client must be the first to let go.
+        limits=httpx2.Limits(max_connections=200, keepalive_expiry=2.0),
+    ) as http:
         traffic = Traffic(service, project, http)
         flow = asyncio.create_task(traffic.flow(items=items, others=others))
         try:

@@ -171,7 +171,7 @@ def _delays(service: Service, cuts: list[Cut]) -> dict[int, list[float]]:
 
 async def poison(part: Part, directory: Path, scale: float) -> None:
     """An item that kills its worker: what its neighbours notice of it."""
-    count = max(300, round(3000 * scale))
+    count = max(300, round(5000 * scale))
     async with running_service(directory, settings=SETTINGS, worker_processes=4) as service:
         service.model.latency = 0.25
         service.model.rules = {"poison": [Deadly(service.worker)]}
