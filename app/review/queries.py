@@ -143,7 +143,9 @@ CROSS JOIN LATERAL (
            a.lease_expires_at > clock_timestamp() AS alive,
            EXISTS (
                SELECT 1 FROM assignments o
-               WHERE o.item_id = a.item_id AND o.slot = a.slot AND o.id > a.id
+               WHERE o.item_id = a.item_id AND o.slot = a.slot AND o.id <> a.id
+                 -- ids are by the clocks of who made them, leases by the database's
+                 AND o.lease_expires_at > a.lease_expires_at
                  AND o.state IN ('leased', 'submitted')
            ) AS taken_over
     FROM assignments a
@@ -198,17 +200,21 @@ WITH given AS (
         final_id uuid, label text, comment text, label_schema_id uuid, deltas jsonb, events jsonb
     )
 ), held AS (
-    SELECT g.*, h.item_id, h.slot, h.round, h.policy_id
+    SELECT g.*, a.item_id, a.slot, a.round, i.policy_id
     FROM given g
     CROSS JOIN LATERAL (
-        SELECT a.item_id, a.slot, a.round, i.policy_id
-        FROM assignments a JOIN items i ON i.id = a.item_id
-        WHERE a.id = g.assignment_id AND a.reviewer = g.reviewer
-          AND a.lease_token = g.lease_token AND a.project_id = %(project_id)s
-          AND a.state = 'leased' AND a.lease_expires_at > clock_timestamp()
-          AND i.state = 'in_review' AND i.prediction_id IS NOT DISTINCT FROM g.prediction_id
-        FOR UPDATE OF a, i {{wait}}
-    ) h
+        SELECT project_id, item_id, slot, round, reviewer, state, lease_token, lease_expires_at
+        FROM assignments WHERE id = g.assignment_id
+        OFFSET 0 FOR UPDATE {{wait}}
+    ) a
+    CROSS JOIN LATERAL (
+        SELECT state, prediction_id, policy_id FROM items WHERE id = a.item_id
+        OFFSET 0 FOR UPDATE {{wait}}
+    ) i
+    WHERE a.reviewer = g.reviewer AND a.lease_token = g.lease_token
+      AND a.project_id = %(project_id)s AND a.state = 'leased'
+      AND a.lease_expires_at > clock_timestamp()
+      AND i.state = 'in_review' AND i.prediction_id IS NOT DISTINCT FROM g.prediction_id
 ), closed AS (
     UPDATE assignments SET state = 'submitted', closed_at = now()
     WHERE id = ANY (ARRAY(SELECT assignment_id FROM held))
