@@ -8,23 +8,21 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from aiohttp import web
 
 from app.infra.embedded import EmbeddedEngines
 from app.infra.ids import Kind, from_wire
 from app.infra.jobs import LABELING_QUEUE
 from app.settings import Settings
+from tests.faults.plays import Deadly
 from tests.labeling.plays import Gate
 from tests.labeling.support import Stage
 from tests.support import processes
-from tests.support.model_plays import FAULTS, Answer, Turn
+from tests.support.model_plays import FAULTS, Answer
 from tests.support.model_server import ModelServer
 from tests.support.processes import Program
 
@@ -171,19 +169,6 @@ class TestAWorker:
         await stage.api.send_items(project, ["more"])
         # the wake-up may have met the broken connection: then the sweep sends another
         await until_state(stage, project, sweeping=True, accepted=6)
-
-
-@dataclass(frozen=True)
-class Deadly:
-    """Answers by killing whoever asks: every child of the worker."""
-
-    worker: Program
-
-    async def play(self, _turn: Turn) -> web.StreamResponse:
-        for child in self.worker.children():
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        return web.Response(status=500)
 
 
 class TestAPoisonItem:
