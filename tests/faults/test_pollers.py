@@ -16,8 +16,8 @@ from tests.support import processes
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(300)]
 
-ITEMS = 300
-POLLERS = 60
+ITEMS = 150
+POLLERS = 40
 SETTINGS = {"call_deadline_seconds": 30.0, "label_lease_seconds": 60.0, "sweep_seconds": 0.2}
 
 
