@@ -7,9 +7,7 @@ are large.
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -21,6 +19,7 @@ from app.review import queries
 from app.review.service import _claim_parameters
 from app.settings import Settings
 from tests.support.api import Api
+from tests.support.plans import plan_nodes
 
 # those that grow with the items
 LARGE = {"review_queue", "assignments", "items", "item_payloads", "predictions", "reviews"}
@@ -55,12 +54,6 @@ async def filled(request: pytest.FixtureRequest, api: Api, settings: Settings) -
         )
         yield connection, project
         connection.rollback()
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)
 
 
 def parameters(project: uuid.UUID) -> dict[str, Any]:
@@ -101,12 +94,8 @@ class TestThePlan:
         self, filled: tuple[psycopg.Connection[Any], uuid.UUID], statement: str
     ) -> None:
         connection, project = filled
-        found = connection.execute(
-            f"EXPLAIN (FORMAT JSON) {statement}".encode(), parameters(project)
-        ).fetchone()
-        assert found is not None
-        plan = found[0] if isinstance(found[0], list) else json.loads(found[0])
-        met = [n for n in nodes(plan[0]["Plan"]) if n.get("Relation Name") in LARGE]
+        nodes = plan_nodes(connection, statement, parameters(project))
+        met = [node for node in nodes if node.get("Relation Name") in LARGE]
         assert met
         for node in met:
             # a heap scan by bitmap has its condition below, at the index

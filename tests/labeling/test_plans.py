@@ -6,9 +6,8 @@ that is due made every claim cost 300 ms at 300,000 items, against 8.
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -21,6 +20,7 @@ from app.labeling.assembly import SERVER_SETTINGS
 from app.ledger import counters
 from app.settings import Settings
 from tests.support.api import Api
+from tests.support.plans import plan_nodes
 
 MANY = 50_000
 
@@ -48,12 +48,6 @@ async def imported(
         connection.rollback()
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)
-
-
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
@@ -75,8 +69,9 @@ class TestThePlan:
         index: str,
     ) -> None:
         connection, project = imported
-        found = connection.execute(
-            f"EXPLAIN (FORMAT JSON) {statement}".encode(),
+        nodes = plan_nodes(
+            connection,
+            statement,
             {
                 "project_id": project,
                 "endpoint": "default any",
@@ -85,19 +80,11 @@ class TestThePlan:
                 "limit": 64,
                 "max_losses": 3,
             },
-        ).fetchone()
-        assert found is not None
-        plan = found[0] if isinstance(found[0], list) else json.loads(found[0])
-        used = {node["Index Name"] for node in nodes(plan[0]["Plan"]) if "Index Name" in node}
-        assert index in used
-        scanned = {
-            node.get("Relation Name")
-            for node in nodes(plan[0]["Plan"])
-            if node["Node Type"] == "Seq Scan"
-        }
+        )
+        assert index in {node.get("Index Name") for node in nodes}
+        scanned = {node.get("Relation Name") for node in nodes if node["Node Type"] == "Seq Scan"}
         assert not scanned & {"items", "counter_deltas"}
         # nothing that grows with what waits is gathered first
         assert not any(
-            node["Node Type"] == "Sort" and "rank" in str(node["Sort Key"])
-            for node in nodes(plan[0]["Plan"])
+            node["Node Type"] == "Sort" and "rank" in str(node["Sort Key"]) for node in nodes
         )
