@@ -46,10 +46,10 @@ class Deadly:
     worker: Program
 
     async def play(self, turn: Turn) -> web.StreamResponse:
-        child = child_at(_caller(turn), self.worker.children())
-        if child is not None:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+        # a look at a table that changes meanwhile may miss what is in it
+        while (child := child_at(_caller(turn), self.worker.children())) is None:  # noqa: ASYNC110  # polled
+            await asyncio.sleep(0.01)
+        os.kill(child, signal.SIGKILL)
         return web.Response(status=500)
 
 
