@@ -41,8 +41,8 @@ _SENT_AT_ONCE = 100
 async def worker_kills(part: Part, directory: Path, scale: float) -> None:
     """A thousand kills in model calls, while items keep coming."""
     kills = max(20, round(1000 * scale))
-    plan = {"kill_a_child": kills * 93 // 100, "kill_the_sweeper": kills * 2 // 100}
-    plan["kill_the_worker"] = kills - sum(plan.values())
+    plan = {"kill_a_child": kills * 95 // 100, "kill_the_sweeper": kills // 50}
+    plan["kill_the_worker"] = kills - plan["kill_a_child"]
     async with (
         running_service(directory, settings=SETTINGS, worker_processes=3) as service,
         AsyncExitStack() as stack,
@@ -84,7 +84,7 @@ async def worker_kills(part: Part, directory: Path, scale: float) -> None:
         finally:
             await cancel([feeding, havocking])
         await service.until_value(SETTLED, len(sent))
-        await _tell_kills(part, service, havoc, len(sent), planned=kills)
+        await _tell_kills(part, service, havoc, len(sent), planned=sum(plan.values()))
 
 
 async def _feed(
