@@ -33,7 +33,7 @@ SETTINGS = {
 # a machine with other things to do may not get through all that was planned
 _MINUTES = 40
 _WORKERS = 4
-_PROJECTS = 4
+_PROJECTS = 12
 _BACKLOG = 800
 _SENT_AT_ONCE = 100
 
@@ -43,8 +43,9 @@ async def worker_kills(part: Part, directory: Path, scale: float) -> None:
     kills = max(20, round(1000 * scale))
     plan = {"kill_a_child": kills * 95 // 100, "kill_the_sweeper": kills // 50}
     plan["kill_the_worker"] = kills - plan["kill_a_child"]
+    settings = {**SETTINGS, "calls_in_flight": 8, "time_slice_seconds": 3.0}
     async with (
-        running_service(directory, settings=SETTINGS, worker_processes=3) as service,
+        running_service(directory, settings=settings, worker_processes=3) as service,
         AsyncExitStack() as stack,
     ):
         others = [
@@ -56,7 +57,7 @@ async def worker_kills(part: Part, directory: Path, scale: float) -> None:
             random.Random(20_261),
             plan=plan,
             call_seconds=0.8,
-            between=(1, 15),
+            between=(1, 4),
             suspects=SUSPECTS_HELD,
             others=others,
         )
