@@ -185,7 +185,11 @@ async def poison(part: Part, directory: Path, scale: float) -> None:
             waits[name] = await _mean_wait(service, count, deadly)
         without = (waits["before"] + waits["after"]) / 2
         labelled = await count_labelled(service)
-        part.tell("calls of the poison item", service.model.calls_per_item["poison"], limit=3)
+        losses = await service.value(
+            "SELECT losses FROM items WHERE unknown_reason = 'leases_lost'"
+        )
+        part.tell("losses before it went to people", losses, limit=3)
+        part.tell("calls of the poison item", service.model.calls_per_item["poison"])
         part.tell("items not with people that should be", 1 - labelled.poison, limit=0)
         sent = 3 * count + count // 4
         part.tell("neighbours not labelled once", sent - labelled.once, limit=0)
