@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import itertools
 import os
 import random
 import signal
@@ -30,6 +31,7 @@ SUSPECTS_HELD = "SELECT count(*) FROM items WHERE losses >= 2 AND state = 'label
 KILLS = ("kill_a_child", "kill_the_worker", "kill_the_sweeper")
 # on a busy machine a process takes its time to die, and only then are its connections closed
 _DYING_SECONDS = 2.0
+_SENT_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +193,30 @@ class Havoc:
         for worker in self._workers:
             worker.start()
         self._workers_wanted = True
+
+
+async def feed(
+    service: Service,
+    projects: Sequence[str],
+    sent: list[str],
+    *,
+    over: asyncio.Event,
+    backlog: int,
+) -> None:
+    """Keeps about so many items waiting until it is over, whatever is killed.
+
+    Their texts, which are their external ids too, are appended to `sent`.
+    """
+    for project in itertools.cycle(projects):
+        if over.is_set():
+            return
+        if len(sent) - await service.value(SETTLED) < backlog:
+            texts = [f"text {len(sent) + n}" for n in range(_SENT_AT_ONCE)]
+            rows = [{"text": text, "external_id": text} for text in texts]
+            answer = await service.api.http.post(
+                f"/v1/projects/{project}/items/bulk", json={"items": rows}
+            )
+            assert answer.status_code == 200, answer.text
+            sent += texts
+        else:
+            await asyncio.sleep(0.5)

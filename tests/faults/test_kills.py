@@ -1,19 +1,20 @@
-"""A thousand items through everything at once: killed workers, a broker that comes and goes."""
+"""Items through everything at once: killed workers, a broker that comes and goes."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
 import pytest
 
-from tests.faults.havoc import SETTLED, Havoc
+from tests.faults.havoc import SETTLED, Havoc, feed
 from tests.faults.ledger import Labelled, count_labelled
 from tests.faults.support import running_service
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(600)]
 
-ITEMS = 1000
+BACKLOG = 300
 SETTINGS = {
     "calls_in_flight": 6,
     "call_deadline_seconds": 1.0,
@@ -33,7 +34,7 @@ PLAN = {
 }
 
 
-class TestAThousandItems:
+class TestItemsThatKeepComing:
     async def test_are_all_labelled_once_each_whatever_is_killed(self, tmp_path: Path) -> None:
         async with running_service(tmp_path, settings=SETTINGS) as service:
             project = await service.api.make_project(
@@ -42,13 +43,18 @@ class TestAThousandItems:
             havoc = Havoc(service, random.Random(20_261), plan=PLAN, call_seconds=0.1)
             service.sweeper.start()
             service.worker.start()
-            ids = await service.api.send_items(project, [f"text {n}" for n in range(ITEMS)])
+            sent: list[str] = []
+            over = asyncio.Event()
+            feeding = asyncio.create_task(
+                feed(service, [project], sent, over=over, backlog=BACKLOG)
+            )
             await havoc.wreak()
-            await service.until_value(SETTLED, ITEMS)
+            over.set()
+            await feeding
+            await service.until_value(SETTLED, len(sent))
 
             assert havoc.kills == 20
             assert havoc.cuts()
-            assert len(ids) == ITEMS
-            assert await count_labelled(service) == Labelled(once=ITEMS, poison=0)
+            assert await count_labelled(service) == Labelled(once=len(sent), poison=0)
             # every item was asked about
-            assert set(service.model.calls_per_item) == {f"text {n}" for n in range(ITEMS)}
+            assert set(service.model.calls_per_item) == set(sent)

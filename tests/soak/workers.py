@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from app.infra.ids import Kind, from_wire
 from tests.faults.clients import cancel
-from tests.faults.havoc import SETTLED, SUSPECTS_HELD, Cut, Havoc
+from tests.faults.havoc import SETTLED, SUSPECTS_HELD, Cut, Havoc, feed
 from tests.faults.ledger import count_labelled
 from tests.faults.plays import Deadly
 from tests.faults.support import Service, running_service
@@ -70,7 +68,7 @@ async def worker_kills(part: Part, directory: Path, scale: float) -> None:
         service.sweeper.start()
         sent: list[str] = []
         over = asyncio.Event()
-        feeding = asyncio.create_task(_feed(service, projects, sent, over))
+        feeding = asyncio.create_task(feed(service, projects, sent, over=over, backlog=_BACKLOG))
         ends = time.monotonic() + _MINUTES * 60
         havocking = asyncio.create_task(havoc.wreak(over=lambda: time.monotonic() > ends))
         try:
@@ -86,25 +84,6 @@ async def worker_kills(part: Part, directory: Path, scale: float) -> None:
             await cancel([feeding, havocking])
         await service.until_value(SETTLED, len(sent))
         await _tell_kills(part, service, havoc, len(sent), planned=sum(plan.values()))
-
-
-async def _feed(
-    service: Service, projects: Sequence[str], sent: list[str], over: asyncio.Event
-) -> None:
-    """Keeps so many items waiting that every worker has some, whatever is killed."""
-    for project in itertools.cycle(projects):
-        if over.is_set():
-            return
-        if len(sent) - await service.value(SETTLED) < _BACKLOG:
-            texts = [f"text {len(sent) + n}" for n in range(_SENT_AT_ONCE)]
-            rows = [{"text": text, "external_id": text} for text in texts]
-            answer = await service.api.http.post(
-                f"/v1/projects/{project}/items/bulk", json={"items": rows}
-            )
-            assert answer.status_code == 200, answer.text
-            sent += texts
-        else:
-            await asyncio.sleep(0.5)
 
 
 async def _tell_kills(
