@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from app.access.keys import make_key
-from app.infra.ids import Kind, new_id, to_wire
 from tests.support.api import Api
 from tests.support.problems import faults, problem
 from tests.support.raw import raw_get, send_raw
@@ -196,7 +195,7 @@ class TestCreatingKeys:
             ({"expires_at": "2030-02-30T00:00:00Z"}, "/expires_at"),
             # a key that could never be used
             ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
-            ({"projects": [to_wire(Kind.PROJECT, new_id())]}, "/projects/0"),
+            ({"projects": ["prj_01h455vb4pex5vsknk084sn02q"]}, "/projects/0"),
             # the digest is not the caller's to choose
             ({"digest": "00"}, "/digest"),
             ({"key": GOOD_BUT_UNKNOWN}, "/key"),
