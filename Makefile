@@ -72,6 +72,7 @@ bench: setup ## every goal beside its limit; ONLY="review_cycle label_calls" for
 	@$(BIN)/python -m benchmarks.bench $(if $(SIZE),--size $(SIZE)) $(if $(ONLY),--only $(ONLY))
 
 soak: setup ## every fault in full, an hour; ONLY="api_kills clocks" for some, SCALE=0.05 to try
+	@$(if $(ONLY),,$(BIN)/pytest -q -m long)
 	@$(BIN)/python -m tests.soak $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY))
 
 lock: setup ## resolve the dependencies anew into the requirements files

@@ -26,7 +26,7 @@ from tests.support.labeling import LabelingSide
 from tests.support.model_plays import FAULTS
 from tests.support.model_server import ModelServer
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
 
 ITEMS = 2000
 ANNOTATORS = 32

@@ -12,7 +12,7 @@ from tests.faults.havoc import SETTLED, Havoc, feed
 from tests.faults.ledger import Labelled, count_labelled
 from tests.faults.support import running_service
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(600)]
 
 BACKLOG = 300
 SETTINGS = {

@@ -12,8 +12,8 @@ import pytest
 
 from tests.faults.renewals import renew_hosts, renew_in_place
 
-ROLLS = int(os.environ.get("SECONDLOOK_ROLLS", "2"))
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(300 + 60 * ROLLS)]
+ROLLS = int(os.environ.get("SECONDLOOK_ROLLS", "1"))
+pytestmark = [pytest.mark.xdist_group("replaced"), pytest.mark.timeout(300 + 60 * ROLLS)]
 
 
 class TestARollingRestart:

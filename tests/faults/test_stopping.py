@@ -23,7 +23,7 @@ from tests.support import processes
 from tests.support.model_plays import FAULTS, Answer
 from tests.support.processes import Program
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("replaced"), pytest.mark.timeout(300)]
 
 CALLS = 6
 LABELLED = "SELECT count(*) FROM items WHERE state IN ('accepted', 'in_review')"
@@ -92,11 +92,19 @@ class TestAWorker:
     @pytest.mark.parametrize(
         "stop",
         [
-            pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), id="SIGTERM"),
+            pytest.param(
+                lambda pid: os.kill(pid, signal.SIGTERM), id="SIGTERM", marks=pytest.mark.long
+            ),
             pytest.param(lambda pid: os.killpg(pid, signal.SIGTERM), id="SIGTERM to the group"),
             pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C"),
-            pytest.param(lambda pid: os.kill(pid, signal.SIGQUIT), id="SIGQUIT"),
-            pytest.param(lambda pid: os.killpg(pid, signal.SIGQUIT), id="SIGQUIT to the group"),
+            pytest.param(
+                lambda pid: os.kill(pid, signal.SIGQUIT), id="SIGQUIT", marks=pytest.mark.long
+            ),
+            pytest.param(
+                lambda pid: os.killpg(pid, signal.SIGQUIT),
+                id="SIGQUIT to the group",
+                marks=pytest.mark.long,
+            ),
         ],
     )
     async def test_stopped_in_calls_that_take_long_gives_them_back(
@@ -108,6 +116,7 @@ class TestAWorker:
         await self.check_all_given_back(service)
         await self.check_another_goes_on(service, worker)
 
+    @pytest.mark.long
     async def test_told_twice_does_not_mind(self, service: Service, worker: Program) -> None:
         await self.in_calls(service, worker)
         for _ in range(3):
@@ -326,6 +335,7 @@ class TestTheApi:
         await processes.until(lambda: "all processes are new" in api.said())
         assert before.isdisjoint(api.children())
 
+    @pytest.mark.long
     async def test_a_new_one_that_is_not_ready_takes_nobodys_place(
         self, service: Service, made: Callable[..., Program], port: int, http: httpx2.AsyncClient
     ) -> None:
