@@ -189,7 +189,10 @@ class TestEmbeddedEngines:
 
 
 class TestInterrupted:
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+    @pytest.mark.parametrize(
+        "number",
+        [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL],
+    )
     async def test_nothing_is_paid_twice_but_calls_in_flight(
         self, command: Command, model_server: ModelServer, number: signal.Signals
     ) -> None:
@@ -217,6 +220,7 @@ class TestInterrupted:
         assert len(twice) <= 2 * CALLS * (number == signal.SIGKILL)
         assert max(calls.values()) <= 2
 
+    @pytest.mark.long
     async def test_a_file_that_changes_meanwhile_is_told(
         self, command: Command, model_server: ModelServer
     ) -> None:

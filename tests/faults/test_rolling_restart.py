@@ -22,6 +22,7 @@ class TestARollingRestart:
         assert load.failures == []
         assert load.answered.total() > 100 * ROLLS
 
+    @pytest.mark.long
     async def test_of_hosts_behind_a_balancer_that_follows_readiness(self, tmp_path: Path) -> None:
         load = await renew_hosts(tmp_path, rolls=ROLLS)
         assert load.failures == []

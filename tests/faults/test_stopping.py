@@ -140,6 +140,7 @@ class TestAWorker:
         assert await service.value(LABELLED) == CALLS
         assert await service.value("SELECT count(*) FROM items WHERE state = 'labeling'") == 0
 
+    @pytest.mark.long
     async def test_whose_child_alone_is_told_goes_on_with_another(
         self, service: Service, worker: Program
     ) -> None:
@@ -314,6 +315,7 @@ class TestTheApi:
         made(port)
         await processes.until_answered(f"{http.base_url}/readyz")
 
+    @pytest.mark.long
     async def test_a_new_one_that_does_not_start_leaves_the_old_ones_in_place(
         self, made: Callable[..., Program], port: int, http: httpx2.AsyncClient, tmp_path: Path
     ) -> None:
