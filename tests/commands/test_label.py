@@ -236,6 +236,7 @@ class TestInterrupted:
         assert len(model_server.calls) == 41
 
 
+@pytest.mark.long
 class TestModelFails:
     def test_a_wrong_key_is_told_and_costs_no_file_its_labels(
         self, command: Command, model_server: ModelServer
