@@ -96,7 +96,9 @@ class TestAWorker:
                 lambda pid: os.kill(pid, signal.SIGTERM), id="SIGTERM", marks=pytest.mark.long
             ),
             pytest.param(lambda pid: os.killpg(pid, signal.SIGTERM), id="SIGTERM to the group"),
-            pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C"),
+            pytest.param(
+                lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C", marks=pytest.mark.long
+            ),
             pytest.param(
                 lambda pid: os.kill(pid, signal.SIGQUIT), id="SIGQUIT", marks=pytest.mark.long
             ),
@@ -277,6 +279,7 @@ class TestTheApi:
         assert await api.ended() == 0
         assert not (await in_flight.end()).startswith("http/1.1 2")
 
+    @pytest.mark.long
     async def test_ctrl_c_reaches_all_its_processes_and_is_one_wish(
         self, made: Callable[..., Program], port: int
     ) -> None:
@@ -303,6 +306,7 @@ class TestTheApi:
         told = (await http.get("/metrics")).text.splitlines()
         assert [line.split()[-1] for line in told if line.startswith(count)] == ["2.0"]
 
+    @pytest.mark.long
     async def test_processes_whose_parent_is_killed_give_its_address_free(
         self, made: Callable[..., Program], port: int, http: httpx2.AsyncClient
     ) -> None:
