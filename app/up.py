@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -31,6 +30,7 @@ from app.infra.supervisor import (
     answers_http,
     log_says,
 )
+from app.serving.parent import listen
 from app.settings import SettingsError, load_settings, service_urls, with_urls
 
 FirstKey = Callable[[str], Coroutine[Any, Any, str | None]]
@@ -254,20 +254,13 @@ def usable_port(host: str, port: int) -> int:
         StartError: it is taken, or this machine has no such address, or it may not be used.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, _, _, address in found:
-            with socket.socket(family, kind) as trial:
-                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                trial.bind((address[0], port, *address[2:]))
-                port = trial.getsockname()[1]
-    except OSError as error:
-        raise StartError(
-            f"Can't listen on {host}, port {port}: {error.strerror}. Choose another with --port or "
-            "--host."
-        ) from error
-    return port
+        listeners = listen(host, port)
+    except StartError as error:
+        raise StartError(f"{error} Choose another with --port or --host.") from error
+    usable: int = listeners[0].getsockname()[1]
+    for each in listeners:
+        each.close()
+    return usable
 
 
 def loopback_of(host: str) -> str:
