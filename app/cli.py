@@ -142,13 +142,14 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"secondlook: {error}")
     except Exception as error:
-        # by name, since most commands never import the driver
-        if type(error).__module__.startswith("psycopg") and "OperationalError" in _names(error):
-            sys.exit(f"secondlook: the database can't be reached: {str(error).splitlines()[0]}")
+        # by name, since most commands never import the driver; the ORM wraps what it says
+        said = getattr(error, "orig", None) or error
+        if type(said).__module__.startswith("psycopg") and "OperationalError" in _names(said):
+            sys.exit(f"secondlook: the database can't be reached: {str(said).splitlines()[0]}")
         raise
 
 
-def _names(error: Exception) -> set[str]:
+def _names(error: BaseException) -> set[str]:
     return {kind.__name__ for kind in type(error).__mro__}
 
 
