@@ -10,6 +10,7 @@ import time
 import aiohttp
 
 from app.domain import prompting
+from app.domain.kinds.single_choice import SingleChoiceSchema
 from app.domain.labels import LabelSet
 from app.labeling.call import Question
 from benchmarks.fill import LABELS
@@ -17,18 +18,18 @@ from benchmarks.fill import LABELS
 
 async def calls(url: str, *, count: int, in_flight: int) -> dict[str, float]:
     """When it ran and CPU milliseconds a call, bodies and answers as a drain has them."""
-    labels = LabelSet.of(LABELS)
-    system = prompting.system_prompt(labels, instructions="")
+    schema = SingleChoiceSchema(LabelSet.of(LABELS))
+    system = prompting.system_prompt(schema, instructions="")
     question = Question(
-        "scripted-test-model", system, labels, {"temperature": 0.0, "top_logprobs": 20}
+        "scripted-test-model", system, schema, {"temperature": 0.0, "top_logprobs": 20}
     )
     left = iter(range(count))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=in_flight)) as session:
 
         async def client() -> None:
             for number in left:
-                messages = prompting.build_messages(system, {"text": f"text {number}"})
-                body = json.dumps(question.request(messages))
+                prompt = prompting.build_prompt(system, {"text": f"text {number}"})
+                body = json.dumps(question.request(prompt))
                 headers = {"Content-Type": "application/json"}
                 async with session.post(
                     f"{url}/chat/completions", data=body, headers=headers

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from app.domain.labels import LabelSet, SingleChoiceSchema, Unusable
+from app.domain.labels import LabelSet
 from app.domain.prefixes import NONE, SEVERAL, START, LabelPrefixes, read_on, value_offset
 from app.domain.tokens import (
     Alternative,
@@ -20,7 +21,6 @@ from app.domain.tokens import (
     evidence_from_json,
     evidence_to_json,
     read_tokens,
-    spells,
 )
 from app.domain.unknown import Unknown, UnknownReason
 
@@ -40,7 +40,7 @@ __all__ = [
     "evidence_from_json",
     "evidence_to_json",
     "read_tokens",
-    "score_single_choice",
+    "score_choice",
 ]
 
 EXCESS: Final = 0.01
@@ -56,7 +56,11 @@ RESOLUTION: Final = 2.0**-24
 class ConfidenceSource(StrEnum):
     """How a confidence was had."""
 
-    LOGPROBS = "logprobs"
+    LOGPROBS = "logprobs"  # token log probabilities of chat completions or responses
+    DECISIONS = "decisions"  # probabilities of a decisions endpoint
+    SELF_CONSISTENCY = "self_consistency"  # share of several answers that say the same
+    VERBALIZED = "verbalized"  # what the model itself said
+    EXTERNAL = "external"  # came with a label that was made elsewhere
 
 
 class LabelMass(NamedTuple):
@@ -106,10 +110,16 @@ class ChoiceScore:
         return tuple(sorted(self.masses, key=lambda each: -each.mass))
 
 
-def score_single_choice(
-    tokens: Sequence[Token], *, content: str, labels: LabelSet
+def score_choice(
+    tokens: Sequence[Token],
+    *,
+    data: bytes,
+    begin: int,
+    field: str,
+    labels: LabelSet,
+    chosen: str,
 ) -> ChoiceScore | Unknown:
-    """The confidence of the label that the content answers with, from the tokens of the content.
+    """The confidence of the label that an answer of one field gives, from the answer's tokens.
 
     The tokens of the value are walked with the probability W of having come this far, 1 at first.
     At each of them every other alternative adds W·p to the label if its bytes leave exactly one,
@@ -117,21 +127,22 @@ def score_single_choice(
     by the probability of the token itself, and what is left of it at the closing quote goes to
     the label. A token that also holds some of the layout before the value is one of the value's.
 
-    Unknown: an answer that is no label of the set, tokens that are not those of the content, and
-    evidence that cannot tell labels apart (no alternatives, clamped, not a distribution).
+    Unknown: evidence that cannot tell labels apart (no alternatives, clamped, not a distribution).
+
+    Args:
+        tokens: they spell `data`.
+        data: what the model wrote.
+        begin: where in it the answer's JSON begins.
+        field: the name of its only field.
+        labels: what could be chosen.
+        chosen: the label that was, as the set spells it.
     """
-    answer = SingleChoiceSchema(labels).read_answer(content)
-    if isinstance(answer, Unusable):
-        return Unknown(answer.reason, answer.detail)
-    if not spells(tokens, content):
-        return Unknown(UnknownReason.BYTES_DIFFER, "The tokens do not add up to the content.")
-    data = content.encode()
-    start = value_offset(data, field=SingleChoiceSchema.FIELD)
+    start = value_offset(data[begin:], field=field)
     if start is None:
         return Unknown(UnknownReason.WRONG_SHAPE, "The field's name is written with escapes.")
-    walk = _Walk(_prefixes(labels), [0.0] * len(labels))
-    unknown = walk.along(tokens, data=data, start=start)
-    return unknown or _score(walk, labels=labels, own=labels.index(answer))
+    walk = _Walk(_prefixes(labels), [0.0] * len(labels), begin=begin, field=field)
+    unknown = walk.along(tokens, data=data, start=begin + start)
+    return unknown or _score(walk, labels=labels, own=labels.index(chosen))
 
 
 @lru_cache(maxsize=256)
@@ -145,12 +156,14 @@ class _Walk:
 
     prefixes: LabelPrefixes
     by_label: list[float]
+    begin: int
+    field: str
     ambiguous: float = 0.0
     off_label: float = 0.0
     reached: float = 1.0
     log_p_raw: float = 0.0
     at: Reading = START
-    unlisted: list[float] = field(default_factory=list)
+    unlisted: list[float] = dataclass_field(default_factory=list)
     compared: bool = False
 
     def along(self, tokens: Sequence[Token], *, data: bytes, start: int) -> Unknown | None:
@@ -207,8 +220,8 @@ class _Walk:
     def _left_after(self, data: bytes, layout: bytes | None) -> int:
         if layout is None:
             return self.prefixes.leaves_after(self.at, data)
-        data = layout + data
-        start = value_offset(data, field=SingleChoiceSchema.FIELD)
+        data = (layout + data)[self.begin :]
+        start = value_offset(data, field=self.field)
         return NONE if start is None else self.prefixes.leaves_after(START, data[start:])
 
     def _note_listed(self, token: Token, others: Sequence[Alternative], weight: float) -> None:

@@ -1,15 +1,12 @@
-"""Label sets, and the structured answer that names one label of a set."""
+"""Label sets: what a model may choose from."""
 
 from __future__ import annotations
 
-import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Final
-
-from app.domain.unknown import UnknownReason
+from typing import Final
 
 MIN_LABELS: Final = 2  # with one label there is nothing to choose and every confidence is 1
 MAX_LABELS: Final = 500
@@ -68,7 +65,7 @@ def _fold_character(character: str) -> str:
 class LabelSet:
     """Two to 500 labels in the order given, no two of which a person could mistake for each other.
 
-    Make one with `of` or `from_dicts`, which check it. Equal sets hash alike, and the hash is
+    Make one with `of` or `from_rows`, which check it. Equal sets hash alike, and the hash is
     computed once: a set is the key under which what is derived from it is kept.
     """
 
@@ -101,14 +98,23 @@ class LabelSet:
         return cls(entries)
 
     @classmethod
-    def from_dicts(cls, rows: Iterable[Mapping[str, object]]) -> LabelSet:
-        """The set of labels given as `{"name": …, "description": …}`, the description optional.
+    def from_rows(cls, rows: Sequence[object]) -> LabelSet:
+        """The set of labels given as names or as `{"name": …, "description": …}`.
 
         Raises:
-            LabelSetError: as `of`; also a row that is no such mapping.
+            LabelSetError: as `of`; also a row that is neither.
         """
-        labels, problems = [], []
+        if len(rows) > MAX_LABELS:  # refused whole, not read
+            raise LabelSetError(_count_problems(len(rows)))
+        labels: list[Label | str] = []
+        problems = []
         for index, row in enumerate(rows):
+            if isinstance(row, str):
+                labels.append(row)
+                continue
+            if not isinstance(row, Mapping):
+                problems.append(LabelProblem(f"/{index}", "must be a name or an object"))
+                continue
             name, description = row.get("name"), row.get("description", "")
             if unknown := set(row) - {"name", "description"}:
                 problems.append(LabelProblem(f"/{index}", f"{len(unknown)} unknown fields"))
@@ -120,10 +126,17 @@ class LabelSet:
                 labels.append(Label(name, description))
         if problems:
             raise LabelSetError(problems)
-        return cls.of(labels)
+        try:
+            return cls.of(labels)
+        except LabelSetError as error:
+            # a label that was given as a string has no field `name`
+            raise LabelSetError(
+                LabelProblem(_pointer(problem.pointer, rows), problem.detail)
+                for problem in error.problems
+            ) from error
 
     def to_dicts(self) -> list[dict[str, str]]:
-        """The form that `from_dicts` reads."""
+        """The form that `from_rows` reads."""
         return [{"name": label.name, "description": label.description} for label in self.labels]
 
     @cached_property
@@ -161,79 +174,9 @@ class LabelSet:
         return {fold(name): position for position, name in enumerate(self.names)}
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
-    """An answer that names no label; `detail` quotes nothing of it."""
-
-    reason: UnknownReason
-    detail: str
-
-
-class _Pairs:
-    """A JSON object as the pairs it was written with; a JSON array can't be mistaken for it."""
-
-    __match_args__ = ("pairs",)
-
-    def __init__(self, pairs: list[tuple[str, object]]) -> None:
-        self.pairs = pairs
-
-
-# Pairs, not a dict: of two fields of one name a dict would keep the last.
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_Pairs)
-
-
-@dataclass(frozen=True, slots=True)
-class SingleChoiceSchema:
-    """The structured answer of `single_choice`: a JSON object whose one field names the label."""
-
-    FIELD: ClassVar[str] = "label"
-
-    labels: LabelSet
-
-    def json_schema(self) -> dict[str, Any]:
-        """The JSON schema of the answer, in the subset that strict structured output takes."""
-        return {
-            "type": "object",
-            "properties": {self.FIELD: {"type": "string", "enum": list(self.labels.names)}},
-            "required": [self.FIELD],
-            "additionalProperties": False,
-        }
-
-    def read_answer(self, content: str) -> str | Unusable:
-        """The name of the label that the content answers with, as the set spells it.
-
-        Nothing is repaired: prose or a code fence around the object is `not_json`.
-        """
-        answer = _decoded(content)
-        match answer:
-            case Unusable():
-                return answer
-            case _Pairs([(self.FIELD, str() as name)]):
-                if label := self.labels.parse(name):
-                    return label.name
-                return Unusable(
-                    UnknownReason.LABEL_OUTSIDE_SCHEMA, "The answer is none of the schema's labels."
-                )
-            case _:
-                return Unusable(
-                    UnknownReason.WRONG_SHAPE,
-                    f"The answer is not an object of the one string field {self.FIELD!r}.",
-                )
-
-
-def _decoded(content: str) -> object:
-    text = content.strip(" \t\n\r")
-    if not text:
-        return Unusable(UnknownReason.EMPTY_ANSWER, "The answer is empty.")
-    try:
-        answer, end = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):  # nested as deep as the answer is long
-        if text.startswith("{") and not text.endswith("}"):
-            return Unusable(UnknownReason.TRUNCATED, "The answer stops within its JSON.")
-        return Unusable(UnknownReason.NOT_JSON, "The answer is not JSON.")
-    if end < len(text):
-        return Unusable(UnknownReason.NOT_JSON, "The answer goes on after its JSON.")
-    return answer
+def _pointer(pointer: str, rows: Sequence[object]) -> str:
+    index, _, field = pointer.removeprefix("/").partition("/")
+    return f"/{index}" if field and isinstance(rows[int(index)], str) else pointer
 
 
 def _count_problems(count: int) -> Iterable[LabelProblem]:

@@ -19,6 +19,7 @@ class UnknownReason(StrEnum):
     REQUEST_REJECTED = "request_rejected"  # a 4xx that a retry cannot mend: key, model, length
     UNREADABLE_RESPONSE = "unreadable_response"  # HTML, or JSON that is no chat completion
     LEASES_LOST = "leases_lost"  # poison: its worker died again and again
+    ITEM_UNFIT = "item_unfit"  # the item lacks what the labeler asks by, such as a field
 
     # The answer: it names no label of the schema.
     NO_CHOICES = "no_choices"
@@ -49,6 +50,14 @@ class Unknown:
     `detail` is one sentence for people. It says where the trouble is and quotes nothing of the
     answer, which is hostile text.
     """
+
+    reason: UnknownReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """An answer that is no value of the schema; `detail` quotes nothing of it."""
 
     reason: UnknownReason
     detail: str

@@ -6,16 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.domain.confidence import (
-    ChoiceScore,
-    ConfidenceSource,
-    Token,
-    evidence_to_json,
-    read_tokens,
-    score_single_choice,
-)
-from app.domain.labels import LabelSet, SingleChoiceSchema, Unusable
-from app.domain.unknown import Unknown, UnknownReason
+from app.domain.answers import FoundAnswer, find_answer
+from app.domain.confidence import ConfidenceSource, evidence_to_json, read_tokens
+from app.domain.kinds.base import LabelSchema, Score
+from app.domain.unknown import Unknown, UnknownReason, Unusable
 
 _MAX_ANSWER = 20_000
 # Reasons after which a second try, with a word on what was wrong, may bring a usable answer.
@@ -51,8 +45,8 @@ class Reading:
     """What an answer came to.
 
     Attributes:
-        label: the label, None where the answer names none of the schema.
-        score: the confidence with its distribution; None where it is unknown.
+        label: the value's text as the schema encodes it; None where the answer gives none.
+        score: the confidence with what it was made from; None where it is unknown.
         unknown: why the confidence is unknown; None exactly where there is a score.
         answer: the text the model wrote, made storable and cut to 20,000 characters.
         evidence: the tokens as JSON; None where there were none that could be read.
@@ -60,7 +54,7 @@ class Reading:
     """
 
     label: str | None
-    score: ChoiceScore | None
+    score: Score | None
     unknown: Unknown | None
     answer: str | None
     evidence: list[Any] | None
@@ -76,8 +70,8 @@ class Reading:
         return ConfidenceSource.LOGPROBS
 
 
-def read_completion(body: bytes, *, labels: LabelSet) -> Reading:
-    """Reads a chat completion.
+def read_completion(body: bytes, *, schema: LabelSchema, text: str) -> Reading:
+    """Reads a chat completion about an item of this text.
 
     Raises:
         UnreadableResponseError: the body is no chat completion.
@@ -92,30 +86,42 @@ def read_completion(body: bytes, *, labels: LabelSet) -> Reading:
     choice = choices[0]
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
-    text = content if isinstance(content, str) else None
+    content = content if isinstance(content, str) else ""
     stopped = _stopped(choice, message)
     if stopped is not None:
-        return _without_label(stopped, text, served)
-    answer = SingleChoiceSchema(labels).read_answer(text or "")
-    if isinstance(answer, Unusable):
-        return _without_label(Unknown(answer.reason, answer.detail), text, served)
-    assert text is not None
-    return _scored(choice, text, answer, labels, served)
-
-
-def _scored(
-    choice: dict[str, Any], content: str, label: str, labels: LabelSet, served: Served
-) -> Reading:
+        return _without_label(stopped, content, served)
     logprobs = choice.get("logprobs")
     listed = logprobs.get("content") if isinstance(logprobs, dict) else None
-    tokens: tuple[Token, ...] | Unknown = read_tokens(listed, content=content)
+    return _read(content, listed, schema=schema, text=text, served=served)
+
+
+def _read(
+    content: str, listed: object, *, schema: LabelSchema, text: str, served: Served
+) -> Reading:
+    """The value and its confidence in what the model wrote, with the tokens listed for it."""
+    found = _found(content, schema)
+    if isinstance(found, Unusable):
+        return _without_label(Unknown(found.reason, found.detail), content, served)
+    value = schema.read(found.text, text=text)
+    if isinstance(value, Unusable):
+        return _without_label(Unknown(value.reason, value.detail), content, served)
+    label, answer = schema.encode(value), _storable(content)
+    tokens = read_tokens(listed, content=content)
     if isinstance(tokens, Unknown):
-        return Reading(label, None, tokens, _storable(content), None, served)
-    score = score_single_choice(tokens, content=content, labels=labels)
+        return Reading(label, None, tokens, answer, None, served)
+    score = schema.score(tokens, content=content, begin=found.begin, value=value, text=text)
     evidence = evidence_to_json(tokens)
     if isinstance(score, Unknown):
-        return Reading(label, None, score, _storable(content), evidence, served)
-    return Reading(label, score, None, _storable(content), evidence, served)
+        return Reading(label, None, score, answer, evidence, served)
+    return Reading(label, score, None, answer, evidence, served)
+
+
+def _found(content: str, schema: LabelSchema) -> FoundAnswer | Unusable:
+    if schema.answer_schema() is not None:
+        return find_answer(content)
+    if not content.strip():
+        return Unusable(UnknownReason.EMPTY_ANSWER, "The answer is empty.")
+    return FoundAnswer(content, 0)
 
 
 def _completion(body: bytes) -> dict[str, Any]:

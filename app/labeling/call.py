@@ -10,7 +10,9 @@ from typing import Any
 
 from app.domain import prompting
 from app.domain.backoff import FailureClass
-from app.domain.labels import LabelSet, SingleChoiceSchema
+from app.domain.content import TemplateError, text_of
+from app.domain.kinds.base import LabelSchema
+from app.domain.prompting import Prompt
 from app.domain.unknown import UnknownReason
 from app.labeling.answer import Reading, UnreadableResponseError, read_completion
 from app.labeling.client import CallError, ModelClient, within
@@ -33,29 +35,43 @@ class Question:
 
     model: str
     system: str
-    labels: LabelSet
+    schema: LabelSchema
     parameters: Mapping[str, Any]
+    template: str | None = None
 
-    def request(self, messages: list[dict[str, str]]) -> dict[str, Any]:
+    def request(self, prompt: Prompt) -> dict[str, Any]:
         """The chat-completions body: structured output by schema, with log probabilities.
 
         A schema rather than a tool call: tool calls carry no log probabilities.
         """
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": messages,
+            "messages": _messages(prompt),
             "logprobs": True,
             "response_format": {
                 "type": "json_schema",
                 "json_schema": {
                     "name": "label",
                     "strict": True,
-                    "schema": SingleChoiceSchema(self.labels).json_schema(),
+                    "schema": self.schema.answer_schema(),
                 },
             },
         }
         body.update(self.parameters)
         return body
+
+
+def _messages(prompt: Prompt) -> list[dict[str, Any]]:
+    user: Any = prompt.user
+    if prompt.images:
+        images = [{"type": "image_url", "image_url": {"url": url}} for url in prompt.images]
+        user = [{"type": "text", "text": prompt.user}, *images]
+    messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": user}]
+    if prompt.repair is not None:
+        answer, words = prompt.repair
+        messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": words})
+    return messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +125,18 @@ async def ask(
             item comes back later, with no attempt burned.
     """
     began = time.monotonic()
-    messages = prompting.build_messages(question.system, job.content)
     try:
+        prompt = _prompt(question, job)
+        text = text_of(job.content, template=question.template)
         _require_awake(rest_seconds())
-        reading = await _read(client, question, messages, deadline_seconds)
+        reading = await _read(client, question, prompt, text, deadline_seconds)
         if not reading.repairable:
             return Answered(job, reading, False, time.monotonic() - began)
-        again = prompting.build_repair(messages, reading.answer or "")
+        again = prompting.build_repair(prompt, reading.answer or "", schema=question.schema)
         left = deadline_seconds - (time.monotonic() - began)
         try:
             _require_awake(rest_seconds())
-            second = await _read(client, question, again, left)
+            second = await _read(client, question, again, text, left)
         except CallError as error:
             if error.failure is FailureClass.RATE_LIMITED:
                 # the endpoint must rest; the item comes back and has its repair then
@@ -129,6 +146,15 @@ async def ask(
     except CallError as error:
         return Failed(job, error.failure, error.reason, error.detail, error.retry_after)
     return Answered(job, second, True, time.monotonic() - began)
+
+
+def _prompt(question: Question, job: Job) -> Prompt:
+    try:
+        return prompting.build_prompt(question.system, job.content, template=question.template)
+    except TemplateError as error:
+        raise CallError(
+            FailureClass.REJECTED, str(error), reason=UnknownReason.ITEM_UNFIT
+        ) from error
 
 
 def _require_awake(rest: float) -> None:
@@ -144,13 +170,14 @@ def _require_awake(rest: float) -> None:
 async def _read(
     client: ModelClient,
     question: Question,
-    messages: list[dict[str, str]],
+    prompt: Prompt,
+    text: str,
     seconds: float,
 ) -> Reading:
     with observed_call(question.model) as call:
-        answer = await within(seconds, client.complete(question.request(messages)))
+        answer = await within(seconds, client.complete(question.request(prompt)))
         try:
-            reading = read_completion(answer.body, labels=question.labels)
+            reading = read_completion(answer.body, schema=question.schema, text=text)
         except UnreadableResponseError as error:
             # An error page of a proxy or a body cut off is about the endpoint: it may pass.
             raise CallError(

@@ -26,7 +26,7 @@ from app.labeling.batches import BatchWriter
 from app.labeling.call import Failed, Job, Outcome, Question, ask, observe_attempt
 from app.labeling.client import ModelClient, ModelClients
 from app.labeling.record import Recorder, Source
-from app.projects.label_sets import read_label_set
+from app.projects.schema_cache import read_schema
 
 _log = logging.getLogger(__name__)
 # how often a drain that has calls in flight, but nothing to claim, looks again
@@ -114,7 +114,7 @@ class Drainer:
         row = await self._tools.database.fetch_one(queries.LOAD_PROJECT, {"project_id": project_id})
         if row is None:
             return None
-        labels = read_label_set(row["definition"])
+        schema = read_schema(row["kind"], row["definition"])
         return _Project(
             source=Source(
                 project_id=project_id,
@@ -124,8 +124,8 @@ class Drainer:
             ),
             question=Question(
                 model=row["model"],
-                system=prompting.system_prompt(labels, instructions=row["instructions"]),
-                labels=labels,
+                system=prompting.system_prompt(schema, instructions=row["instructions"]),
+                schema=schema,
                 parameters=row["parameters"],
             ),
             client=self._clients.get(row["base_url"]),

@@ -8,7 +8,7 @@ _ENDPOINT = "coalesce(lower(rtrim(l.base_url, '/')), 'default') || ' ' || l.mode
 # What a worker needs to know of a project for as long as it drains it. Versions never change.
 LOAD_PROJECT = f"""
 SELECT l.id AS labeler_id, l.model, l.base_url, l.instructions, l.parameters,
-       {_ENDPOINT} AS endpoint, s.id AS label_schema_id, s.definition
+       {_ENDPOINT} AS endpoint, s.id AS label_schema_id, s.kind, s.definition
 FROM projects p
 JOIN labelers l ON l.id = p.labeler_id
 JOIN label_schemas s ON s.id = p.label_schema_id

@@ -16,7 +16,7 @@ from app.domain.backoff import (
     TryAgain,
     decide_after_failure,
 )
-from app.domain.confidence import ChoiceScore
+from app.domain.kinds.base import Score
 from app.domain.routing import Decision, Policy, Route, decide_route, policy_from_json
 from app.infra.db import Connection, Database, json_rows
 from app.infra.ids import Kind, new_id, to_wire
@@ -240,11 +240,11 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _figures(score: ChoiceScore | None) -> dict[str, Any]:
+def _figures(score: Score | None) -> dict[str, Any]:
     if score is None:
         return {}
     return {
-        "confidence": score.p_norm,
+        "confidence": score.confidence,
         "score": score.logit,
         "alternatives": score.alternatives,
         **{name: getattr(score, name) for name in _FIGURES},

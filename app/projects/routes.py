@@ -7,14 +7,11 @@ from fastapi import Query, Request
 from app.access.keys import Scope
 from app.access.secured import CurrentCaller, needs, secured_router
 from app.access.service import require_unbound
-from app.domain.labels import Label
 from app.domain.routing import policy_from_json
 from app.infra.ids import Kind, to_wire
 from app.projects.models import LabelSchema, Policy
 from app.projects.schemas import (
     LabelerOut,
-    LabelIn,
-    LabelOut,
     LabelSchemaOut,
     PolicyIn,
     PolicyOut,
@@ -45,10 +42,7 @@ async def create_project(request: Request, body: ProjectIn, caller: CurrentCalle
     labeler = body.labeler
     view = await _service(request).create(
         name=body.name,
-        labels=[
-            Label(label.name, label.description) if isinstance(label, LabelIn) else label
-            for label in body.label_schema.labels
-        ],
+        label_schema=body.label_schema,
         labeler=NewLabeler(
             model=labeler.model,
             base_url=labeler.base_url,
@@ -174,7 +168,7 @@ def _show_schema(schema: LabelSchema) -> LabelSchemaOut:
         id=to_wire(Kind.LABEL_SCHEMA, schema.id),
         version=schema.version,
         kind=schema.kind,
-        labels=[LabelOut(**label) for label in schema.definition["labels"]],
+        **schema.definition,
     )
 
 

@@ -5,38 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from app.domain.labels import MAX_DESCRIPTION, MAX_LABELS, MAX_NAME
-from app.web.wire import Answer, Name, Storable, Wire, example
+from app.domain.kinds import KINDS
+from app.web.wire import Answer, JsonObject, Name, Storable, Wire, example
 
-LabelName = Annotated[str, Field(max_length=MAX_NAME), Storable]
-
-
-class LabelIn(Wire):
-    """A label; the description is shown to the model and to people."""
-
-    name: LabelName
-    description: Annotated[str, Field(max_length=MAX_DESCRIPTION), Storable] = ""
-
-
-def _form(value: object) -> str:
-    return "name" if isinstance(value, str) else "label"
-
-
-class SingleChoiceIn(Wire):
-    """Exactly one of a closed set of labels."""
-
-    kind: Literal["single_choice"]
-    labels: Annotated[
-        list[
-            Annotated[
-                Annotated[LabelIn, Tag("label")] | Annotated[LabelName, Tag("name")],
-                Discriminator(_form),
-            ]
-        ],
-        Field(max_length=MAX_LABELS, description="names, or names with descriptions"),
-    ]
+# Checked by the kind itself, which knows its fields; documented by what the kinds say of them.
+LabelSchemaIn = Annotated[
+    JsonObject,
+    WithJsonSchema({"oneOf": [kind.definition_schema() for kind in KINDS.values()]}),
+]
 
 
 class LabelerIn(Wire):
@@ -94,7 +72,7 @@ class ProjectIn(Wire):
     )
 
     name: Name
-    label_schema: SingleChoiceIn
+    label_schema: LabelSchemaIn
     labeler: LabelerIn = Field(default_factory=LabelerIn)
     policy: PolicyIn = Field(default_factory=lambda: ReviewAllIn(kind="review_all"))
     review_lease_seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
@@ -103,26 +81,25 @@ class ProjectIn(Wire):
     )
 
 
-class LabelOut(Answer):
-    name: str
-    description: str
-
-
 class LabelSchemaOut(Answer):
-    model_config = example(
-        id="sch_01k2m3n4p5q6r7s8t9v0w1x2y3",
-        version=1,
-        kind="single_choice",
-        labels=[
-            {"name": "billing", "description": ""},
-            {"name": "bug", "description": "something is broken"},
-        ],
+    """A version of the schema, with the fields of its kind."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        **example(
+            id="sch_01k2m3n4p5q6r7s8t9v0w1x2y3",
+            version=1,
+            kind="single_choice",
+            labels=[
+                {"name": "billing", "description": ""},
+                {"name": "bug", "description": "something is broken"},
+            ],
+        ),
     )
 
     id: str
     version: int
     kind: str
-    labels: list[LabelOut]
 
 
 class LabelerOut(Answer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.keys import Caller
 from app.domain import prompting
 from app.domain.coin import CoinProbabilities
-from app.domain.labels import Label, LabelSet, LabelSetError
+from app.domain.kinds import parse_schema
+from app.domain.kinds.base import LabelSchema as Schema
+from app.domain.kinds.base import SchemaError
 from app.domain.routing import Policy as RoutingPolicy
 from app.domain.routing import policy_to_json
 from app.errors import (
@@ -71,18 +73,18 @@ class ProjectService:
         self,
         *,
         name: str,
-        labels: Sequence[Label | str],
+        label_schema: Mapping[str, Any],
         labeler: NewLabeler,
         policy: RoutingPolicy,
         review_lease_seconds: int,
         audit_probability: float,
     ) -> ProjectView:
-        """A project with version 1 of everything; a plain string is a label without description.
+        """A project with version 1 of everything.
 
         Raises:
-            InvalidError: a label set that can't be used, an unusable base URL, no model.
+            InvalidError: a label schema that is none, an unusable base URL, no model.
         """
-        label_set = _label_set(labels)
+        schema = _schema(label_schema)
         model = labeler.model or self._default_model
         if model is None:
             raise invalid_field(
@@ -90,7 +92,8 @@ class ProjectService:
             )
         base_url = _checked_base_url(labeler.base_url, own=self._default_base_url)
         coin = CoinProbabilities.from_audit_rate(audit_probability)
-        system = prompting.system_prompt(label_set, instructions=labeler.instructions)
+        system = prompting.system_prompt(schema, instructions=labeler.instructions)
+        version = prompting.prompt_version(schema)
         ids = {name: new_id() for name in ("project", "schema", "labeler", "policy")}
         project = Project(
             id=ids["project"],
@@ -107,8 +110,8 @@ class ProjectService:
                 id=ids["schema"],
                 project_id=project.id,
                 version=1,
-                kind="single_choice",
-                definition={"labels": label_set.to_dicts()},
+                kind=schema.KIND,
+                definition=schema.definition(),
             ),
             Labeler(
                 id=ids["labeler"],
@@ -117,8 +120,8 @@ class ProjectService:
                 model=model,
                 base_url=base_url,
                 instructions=labeler.instructions,
-                prompt_version=prompting.PROMPT_VERSION,
-                prompt_hash=prompting.prompt_hash(system),
+                prompt_version=version,
+                prompt_hash=prompting.prompt_hash(system, version=version),
                 parameters=labeler.parameters,
             ),
             Policy(
@@ -283,24 +286,16 @@ async def _views(session: AsyncSession, *conditions: Any, limit: int) -> list[Pr
     return [ProjectView(*row) for row in rows]
 
 
-def _label_set(labels: Sequence[Label | str]) -> LabelSet:
+def _schema(definition: Mapping[str, Any]) -> Schema:
     try:
-        return LabelSet.of(labels)
-    except LabelSetError as error:
+        return parse_schema(definition)
+    except SchemaError as error:
         raise InvalidError.about(
             [
-                FieldError(_label_pointer(problem.pointer, labels), problem.detail)
+                FieldError(f"/label_schema{problem.pointer}", problem.detail)
                 for problem in error.problems
             ]
         ) from error
-
-
-def _label_pointer(pointer: str, labels: Sequence[Label | str]) -> str:
-    """The place in the request: a label that was given as a string has no field `name`."""
-    index, _, field = pointer.removeprefix("/").partition("/")
-    if field and isinstance(labels[int(index)], str):
-        pointer = f"/{index}"
-    return f"/label_schema/labels{pointer}"
 
 
 def _checked_base_url(base_url: str | None, *, own: str | None) -> str | None:

@@ -20,7 +20,7 @@ SELECT
 """
 
 SCHEMA = """
-SELECT s.version, s.definition
+SELECT s.version, s.kind, s.definition
 FROM projects p JOIN label_schemas s ON s.id = p.label_schema_id
 WHERE p.id = %(project_id)s
 """

@@ -20,7 +20,7 @@ from app.domain.states import STATE_PREFIX, ItemState, counter_name
 from app.errors import NotFoundError
 from app.infra.db import Database
 from app.ledger import counters
-from app.projects.label_sets import read_label_set
+from app.projects.schema_cache import read_schema
 from app.projects.service import require_visible
 from app.reports import queries
 from app.review.verdict import PREFIX, AgreementCell
@@ -86,7 +86,7 @@ class ReportService:
         schema = await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id})
         if schema is None:
             raise NotFoundError("no such project")
-        names = read_label_set(schema["definition"]).names
+        names = read_schema(schema["kind"], schema["definition"]).part_names
         counts = await counters.read(self._database, project_id, prefix="")
         states = {state: counts.get(counter_name(state), 0) for state in ItemState}
         cells = [

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.rows import DictRow
 
-from app.domain.labels import LabelSet
+from app.domain.kinds.base import LabelSchema, ValueFaultError
 from app.domain.states import ItemState
 from app.errors import ConflictError, invalid_field
 from app.infra.db import Database, is_unavailable, json_rows
@@ -20,8 +20,6 @@ from app.ledger import events
 from app.ledger.events import EventType, NewEvent
 from app.review import queries
 from app.review.verdict import verdict_deltas
-
-_MAX_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +79,14 @@ class Recorder:
         )
 
     async def record(
-        self, row: DictRow, verdict: Verdict, *, labels: LabelSet, alone: bool
+        self, row: DictRow, verdict: Verdict, *, schema: LabelSchema, alone: bool
     ) -> RecordedReview | None:
         """Stores a verdict and completes its item, in one statement that commits by itself.
 
         Args:
             row: how the assignment and its item stood, as `lease.Standings` read it.
             verdict: what was decided.
-            labels: of the project's current schema.
+            schema: the project's current one.
             alone: waits for whoever holds the item, where others that are recorded together with
                 it would have to wait as well.
 
@@ -100,16 +98,18 @@ class Recorder:
             InvalidError: the label is not of the schema.
             ConflictError: the item is not in review any more.
         """
-        if verdict.label not in labels.names:
-            raise invalid_field("/label", f"is none of the project's labels: {_listed(labels)}")
+        try:
+            schema.accept(verdict.label, text=None)
+        except ValueFaultError as error:
+            raise invalid_field(f"/label{error.pointer}", error.detail) from error
         if row["item_state"] != ItemState.IN_REVIEW:
             raise ConflictError("the item is not in review any more", code="item_not_in_review")
         review_id, predicted = new_id(), row["label"]
         deltas = verdict_deltas(
             schema_version=row["label_schema_version"],
             confidence=row["confidence"],
-            predicted=None if predicted is None else labels.index(predicted),
-            actual=labels.index(verdict.label),
+            predicted=None if predicted is None else schema.part_names.index(predicted),
+            actual=schema.part_names.index(verdict.label),
         )
         project_id: uuid.UUID = row["project_id"]
         given = {
@@ -153,11 +153,6 @@ class Recorder:
         )
         stored = {str(row["id"]): row["created_at"] for row in rows}
         return [stored.get(each["review_id"]) for each in given]
-
-
-def _listed(labels: LabelSet) -> str:
-    shown = ", ".join(f'"{name}"' for name in labels.names[:_MAX_LISTED])
-    return shown if len(labels.names) <= _MAX_LISTED else f"{shown} and more"
 
 
 def _told(row: DictRow, review_id: uuid.UUID, label: str) -> list[NewEvent]:

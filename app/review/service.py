@@ -20,7 +20,7 @@ from app.infra.metrics import leases_expired, review_recorded
 from app.infra.together import Together
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
-from app.projects.label_sets import LabelSets
+from app.projects.schema_cache import SchemaCache
 from app.projects.service import require_visible
 from app.review import lease, queries
 from app.review.peek import Head, PeekCache
@@ -62,7 +62,7 @@ class ReviewService:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._peeks = PeekCache(database)
-        self._label_sets = LabelSets()
+        self._schemas = SchemaCache(database)
         self._standings = lease.Standings(database)
         self._recorder = Recorder(database)
         self._claims: Together[uuid.UUID, _Ask, _Got] = Together(
@@ -229,8 +229,8 @@ class ReviewService:
                     {"assignment_id": assignment_id, "draft": Jsonb(verdict.as_draft())},
                 )
                 raise error.problem from None
-            labels = await self._label_sets.get(self._database, row["label_schema_id"])
-            review = await self._recorder.record(row, verdict, labels=labels, alone=tried)
+            schema = await self._schemas.get(row["label_schema_id"])
+            review = await self._recorder.record(row, verdict, schema=schema, alone=tried)
             if review is not None:
                 self._peeks.changed(review.project_id, reviewer=caller.reviewer)
                 review_recorded(agreed=review.agreed)

@@ -10,11 +10,11 @@ from app.domain.confidence import (
     ChoiceScore,
     ConfidenceSource,
     evidence_from_json,
-    score_single_choice,
 )
 from app.domain.labels import LabelSet
 from app.domain.unknown import UnknownReason
 from tests.support.api import LABELS, Api
+from tests.support.choices import score_single_choice
 from tests.support.labeling import LabelingSide
 from tests.support.model_plays import FINGERPRINT, MODEL
 from tests.support.problems import faults, problem

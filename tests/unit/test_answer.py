@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from app.domain.kinds.single_choice import SingleChoiceSchema
 from app.domain.labels import LabelSet
 from app.domain.unknown import UnknownReason
 from app.labeling.answer import Reading, UnreadableResponseError, read_completion
 
-LABELS = LabelSet.from_dicts([{"name": "spam"}, {"name": "ham"}])
+SCHEMA = SingleChoiceSchema(LabelSet.of(["spam", "ham"]))
 
 
 def token(text: str, probability: float, *others: tuple[str, float]) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def completion(content: str | None = '{"label":"spam"}', **choice: Any) -> dict[
 
 
 def read(body: object) -> Reading:
-    return read_completion(json.dumps(body).encode(), labels=LABELS)
+    return read_completion(json.dumps(body).encode(), schema=SCHEMA, text="some text")
 
 
 def reason(reading: Reading) -> UnknownReason | None:
@@ -99,7 +100,7 @@ class TestNoCompletion:
     )
     def test_is_told_apart(self, body: bytes) -> None:
         with pytest.raises(UnreadableResponseError):
-            read_completion(body, labels=LABELS)
+            read_completion(body, schema=SCHEMA, text="some text")
 
 
 class TestAnAnswerWithoutALabel:

@@ -11,9 +11,9 @@ from app.domain.confidence import (
     Token,
     Unknown,
     UnknownReason,
-    score_single_choice,
 )
 from app.domain.labels import LabelSet
+from tests.support.choices import score_single_choice
 
 LABELS = LabelSet.of(["ship", "shipping", "Télécom", "Real Estate"])
 
@@ -354,12 +354,6 @@ class TestUnknown:
         assert isinstance(scored, Unknown)
         assert scored.reason is reason
         assert scored.detail
-
-    def test_tokens_of_another_answer(self) -> None:
-        tokens = [OPEN, token("ship", 0.9, Real=0.1), CLOSE]
-        scored = score_single_choice(tokens, content='{"label":"Real Estate"}', labels=LABELS)
-        assert isinstance(scored, Unknown)
-        assert scored.reason is UnknownReason.BYTES_DIFFER
 
     def test_all_zero_with_alternatives_is_certain_not_unknown(self) -> None:
         scored = known(

@@ -15,10 +15,10 @@ from app.domain.confidence import (
     evidence_from_json,
     evidence_to_json,
     read_tokens,
-    score_single_choice,
 )
 from app.domain.labels import LabelSet
 from app.domain.unknown import Unknown, UnknownReason
+from tests.support.choices import score_single_choice
 
 PAYLOADS = Path(__file__).resolve().parents[3] / "shared" / "data" / "payloads"
 
@@ -89,5 +89,5 @@ def test_answers_of_another_shape_are_unknown_not_wrong() -> None:
     assert reasons == {
         "openai-gpt4o-structured": UnknownReason.WRONG_SHAPE,  # three fields, none of them ours
         "vllm-deepseek-degenerate": UnknownReason.BYTES_DIFFER,  # tokens of an empty content
-        "groq-qwen3-stream-logprob-chunk": UnknownReason.NOT_JSON,  # it thinks first
+        "groq-qwen3-stream-logprob-chunk": UnknownReason.TRUNCATED,  # it thinks first
     }

@@ -27,9 +27,9 @@ from app.domain.confidence import (
     evidence_from_json,
     evidence_to_json,
     read_tokens,
-    score_single_choice,
 )
 from app.domain.labels import LabelSet, LabelSetError
+from tests.support.choices import score_single_choice
 
 LAYOUTS = ('{"label":"', '{"label": "', '{\n  "label" : "')
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,14 +11,10 @@ from app.domain.labels import (
     Label,
     LabelSet,
     LabelSetError,
-    SingleChoiceSchema,
-    Unusable,
     fold,
 )
-from app.domain.unknown import UnknownReason
 
 LABELS = LabelSet.of(["Real Estate", "Media", "Télécom"])
-SCHEMA = SingleChoiceSchema(LABELS)
 
 
 class TestRefusedSets:
@@ -74,7 +68,7 @@ class TestRefusedSets:
     )
     def test_rows_of_another_form(self, rows: list[dict[str, object]], pointer: str) -> None:
         with pytest.raises(LabelSetError) as caught:
-            LabelSet.from_dicts(rows)
+            LabelSet.from_rows(rows)
         assert [problem.pointer for problem in caught.value.problems] == [pointer]
 
     def test_quotes_nothing_of_the_names(self) -> None:
@@ -86,7 +80,7 @@ class TestRefusedSets:
 class TestLabelSet:
     def test_keeps_order_and_descriptions_through_dicts(self) -> None:
         labels = LabelSet.of([Label("b", "second letter:\n\tnot the first"), "a"])
-        assert LabelSet.from_dicts(labels.to_dicts()) == labels
+        assert LabelSet.from_rows(labels.to_dicts()) == labels
         assert labels.names == ("b", "a")
         assert [label.description for label in labels] == ["second letter:\n\tnot the first", ""]
         assert (labels.index("a"), len(labels)) == (1, 2)
@@ -136,81 +130,3 @@ class TestLabelSet:
     def test_folding_keeps_length_and_settles_at_once(self, text: str) -> None:
         assert len(fold(text)) == len(text)
         assert fold(fold(text)) == fold(text)
-
-
-class TestSchema:
-    def test_is_strict_and_closed(self) -> None:
-        assert SCHEMA.json_schema() == {
-            "type": "object",
-            "properties": {
-                "label": {"type": "string", "enum": ["Real Estate", "Media", "Télécom"]}
-            },
-            "required": ["label"],
-            "additionalProperties": False,
-        }
-
-    @pytest.mark.parametrize(
-        "content",
-        [
-            '{"label":"Télécom"}',
-            '{"label":"T\\u00e9l\\u00e9com"}',
-            '\n{\n  "label" : " télécom"\n}\n',
-        ],
-    )
-    def test_reads_a_label_as_the_set_spells_it(self, content: str) -> None:
-        assert SCHEMA.read_answer(content) == "Télécom"
-
-    @pytest.mark.parametrize(
-        ("content", "reason"),
-        [
-            ("", UnknownReason.EMPTY_ANSWER),
-            (" \n", UnknownReason.EMPTY_ANSWER),
-            ('{"label":"Med', UnknownReason.TRUNCATED),
-            ('{"label":"Media"', UnknownReason.TRUNCATED),
-            ("{", UnknownReason.TRUNCATED),
-            ("Media", UnknownReason.NOT_JSON),
-            ("The label is Media.", UnknownReason.NOT_JSON),
-            ('```json\n{"label":"Media"}\n```', UnknownReason.NOT_JSON),
-            ('{"label":"Media"} because', UnknownReason.NOT_JSON),
-            ('{"label":"Media"}{"label":"Media"}', UnknownReason.NOT_JSON),
-            ("<html><body>502</body></html>", UnknownReason.NOT_JSON),
-            ("{'label':'Media'}", UnknownReason.NOT_JSON),
-            ('\ufeff{"label":"Media"}', UnknownReason.NOT_JSON),  # a byte order mark
-            ("[" * 100_000, UnknownReason.NOT_JSON),  # deeper than the parser goes
-            ("9" * 5_000, UnknownReason.NOT_JSON),  # longer than an integer may be
-            ('"Media"', UnknownReason.WRONG_SHAPE),
-            ("null", UnknownReason.WRONG_SHAPE),
-            ("{}", UnknownReason.WRONG_SHAPE),
-            ('["label","Media"]', UnknownReason.WRONG_SHAPE),
-            ('[["label","Media"]]', UnknownReason.WRONG_SHAPE),  # looks like an object's pairs
-            ('{"label":1}', UnknownReason.WRONG_SHAPE),
-            ('{"label":NaN}', UnknownReason.WRONG_SHAPE),
-            ('{"label":null}', UnknownReason.WRONG_SHAPE),
-            ('{"label":["Media"]}', UnknownReason.WRONG_SHAPE),
-            ('{"Label":"Media"}', UnknownReason.WRONG_SHAPE),
-            ('{"label":"Media","why":"it is"}', UnknownReason.WRONG_SHAPE),
-            ('{"label":"Media","label":"Media"}', UnknownReason.WRONG_SHAPE),
-            ('{"label":"Sports"}', UnknownReason.LABEL_OUTSIDE_SCHEMA),
-            ('{"label":"Media\\ud800"}', UnknownReason.LABEL_OUTSIDE_SCHEMA),
-            ('{"label":""}', UnknownReason.LABEL_OUTSIDE_SCHEMA),
-        ],
-    )
-    def test_an_unusable_answer_has_its_reason(self, content: str, reason: UnknownReason) -> None:
-        answer = SCHEMA.read_answer(content)
-        assert isinstance(answer, Unusable)
-        assert answer.reason is reason
-        assert "Media" not in answer.detail
-
-    @settings(max_examples=80, deadline=None)
-    @given(
-        st.one_of(
-            st.text(),
-            st.recursive(
-                st.none() | st.booleans() | st.floats() | st.text(),
-                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-                max_leaves=5,
-            ).map(json.dumps),
-        )
-    )
-    def test_reads_anything_without_an_exception(self, content: str) -> None:
-        assert isinstance(SCHEMA.read_answer(content), str | Unusable)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain import prompting
+from app.domain.kinds.single_choice import SingleChoiceSchema
 from app.domain.labels import LabelSet
 
-LABELS = LabelSet.from_dicts(
-    [{"name": "spam", "description": "unasked"}, {"name": 'say "ham"', "description": ""}]
+SCHEMA = SingleChoiceSchema(
+    LabelSet.from_rows([{"name": "spam", "description": "unasked"}, 'say "ham"'])
 )
 # what hostile texts about tags are made of
 _CRUMBS = ["<", ">", "/", "item", "ITEM", "it", "em", " ", "\n", "<item>", "</item>", "x"]
@@ -65,7 +67,7 @@ class TestStripDelimiters:
         assert "<item>" not in stripped
 
 
-class TestBuildMessages:
+class TestBuildPrompt:
     @pytest.mark.parametrize(
         ("content", "item"),
         [
@@ -83,36 +85,38 @@ class TestBuildMessages:
         ],
     )
     def test_frames_the_item(self, content: dict[str, Any], item: str) -> None:
-        system, user = prompting.build_messages("the system prompt", content)
-        assert system == {"role": "system", "content": "the system prompt"}
-        assert user == {"role": "user", "content": f"<item>\n{item}\n</item>"}
+        prompt = prompting.build_prompt("the system prompt", content)
+        assert prompt == prompting.Prompt("the system prompt", f"<item>\n{item}\n</item>")
 
 
 class TestSystemPrompt:
     def test_names_every_label_as_json_with_its_description(self) -> None:
-        system = prompting.system_prompt(LABELS, instructions="  Mind the tone.  ")
+        system = prompting.system_prompt(SCHEMA, instructions="  Mind the tone.  ")
         assert '- "spam": unasked\n- "say \\"ham\\""' in system
         assert "\nMind the tone.\n" in system
 
     def test_braces_in_instructions_are_only_text(self) -> None:
-        assert "{labels} {0}" in prompting.system_prompt(LABELS, instructions="{labels} {0}")
+        assert "{labels} {0}" in prompting.system_prompt(SCHEMA, instructions="{labels} {0}")
 
 
 class TestPromptHash:
     def test_differs_where_the_question_does(self) -> None:
         asked = [
-            prompting.system_prompt(LABELS, instructions=instructions)
+            prompting.system_prompt(SCHEMA, instructions=instructions)
             for instructions in ("", "Mind the tone.", "Mind the tone!")
         ]
-        assert len({prompting.prompt_hash(system) for system in asked}) == 3
-        assert prompting.prompt_hash(asked[0]) == prompting.prompt_hash(asked[0])
+        hashes = {
+            prompting.prompt_hash(system, version=version, template=template)
+            for system in asked
+            for version in ("single_choice/1", "single_choice/2")
+            for template in (None, "{title}")
+        }
+        assert len(hashes) == 12
 
 
 class TestBuildRepair:
     def test_shows_the_model_its_answer_and_asks_once_more(self) -> None:
-        messages = prompting.build_messages("s", {"text": "t"})
-        again = prompting.build_repair(messages, "y" * 5000)
-        assert again[:2] == messages
-        assert again[2] == {"role": "assistant", "content": "y" * 2000}
-        assert again[3]["role"] == "user"
-        assert json.dumps({"label": "…"}, ensure_ascii=False) in again[3]["content"]
+        prompt = prompting.build_prompt("s", {"text": "t"})
+        again = prompting.build_repair(prompt, "y" * 5000, schema=SCHEMA)
+        assert again == replace(prompt, repair=("y" * 2000, SCHEMA.repair))
+        assert json.dumps({"label": "…"}, ensure_ascii=False) in SCHEMA.repair
