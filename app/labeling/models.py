@@ -5,11 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     DateTime,
     Double,
     Integer,
+    LargeBinary,
+    SmallInteger,
     Text,
     UniqueConstraint,
     Uuid,
@@ -48,7 +51,12 @@ class Prediction(Base):
     unseen: Mapped[float | None] = mapped_column(Double)
     # [[label, mass], …], largest first
     alternatives: Mapped[list[Any] | None] = mapped_column(JSONB)
-    # the tokens with their alternatives, as app.domain writes and reads them
+    # [[name, value, confidence, logit], …] of a value with parts
+    parts: Mapped[list[Any] | None] = mapped_column(JSONB)
+    # further figures of the kind or the source, by name
+    figures: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    # the tokens with their alternatives, as app.domain writes and reads them, or what else the
+    # confidence was made from
     evidence: Mapped[list[Any] | None] = mapped_column(JSONB)
     answer: Mapped[str | None] = mapped_column(Text)
     repaired: Mapped[bool] = mapped_column(Boolean)
@@ -58,6 +66,10 @@ class Prediction(Base):
     prompt_tokens: Mapped[int | None] = mapped_column(Integer)
     completion_tokens: Mapped[int | None] = mapped_column(Integer)
     latency_ms: Mapped[int] = mapped_column(Integer)
+    # requests it took; NULL of a label made elsewhere
+    calls: Mapped[int | None] = mapped_column(SmallInteger)
+    # in millionths of the currency of the labeler's prices; NULL where it has none
+    cost_micros: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
     __table_args__ = (
@@ -82,3 +94,14 @@ class EndpointPause(Base):
 
     endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
     paused_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class EndpointFinding(Base):
+    """What a probe found: how an endpoint can be asked for a confidence."""
+
+    __tablename__ = "endpoint_findings"
+
+    # SHA-256 of base URL, model, effort and schema
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    finding: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    probed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

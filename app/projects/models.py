@@ -86,7 +86,6 @@ class LabelSchema(Base):
     __table_args__ = (
         UniqueConstraint("project_id", "version"),
         UniqueConstraint("project_id", "id"),
-        CheckConstraint("kind IN ('single_choice')", name="kind"),
     )
 
 
@@ -105,6 +104,17 @@ class Labeler(Base):
     prompt_version: Mapped[str] = mapped_column(Text)
     prompt_hash: Mapped[str] = mapped_column(Text)
     parameters: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    # where its confidences come from, `auto` included, and the interface it is asked by
+    source: Mapped[str] = mapped_column(Text, server_default="logprobs")
+    api: Mapped[str] = mapped_column(Text, server_default="chat_completions")
+    # how `fields` items become text; NULL: a line a field
+    template: Mapped[str | None] = mapped_column(Text)
+    # [{"content": …, "value": …}, …], shown to the model
+    examples: Mapped[list[Any] | None] = mapped_column(JSONB)
+    # {"requests_per_minute": …, "tokens_per_minute": …}
+    limits: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    # {"input_per_million": …, "output_per_million": …, "currency": …}
+    prices: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[datetime] = _created()
 
     __table_args__ = (

@@ -127,6 +127,8 @@ class Review(Base):
     # the prediction the reviewer saw: an open review
     prediction_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
     label_schema_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    # what it added to the counters, of a kind that has no confusion matrix
+    tally: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
     __table_args__ = (

@@ -264,12 +264,6 @@ REFUSED = [
         copy_row("policies", "project_id = {id}"),
         "uq_policies_project_id_version",
     ),
-    (
-        "a kind of labels that nobody knows",
-        (
-            "INSERT INTO label_schemas (id, project_id, version, kind, definition) VALUES "
-            "(gen_random_uuid(), {id}, 2, 'guess', '{{}}')"
-        ),
         "ck_label_schemas_kind",
     ),
     ("a key without a scope", "UPDATE api_keys SET scopes = '{{}}'", "ck_api_keys_scopes"),
