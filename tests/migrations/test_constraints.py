@@ -264,8 +264,6 @@ REFUSED = [
         copy_row("policies", "project_id = {id}"),
         "uq_policies_project_id_version",
     ),
-        "ck_label_schemas_kind",
-    ),
     ("a key without a scope", "UPDATE api_keys SET scopes = '{{}}'", "ck_api_keys_scopes"),
     ("a key with an unknown scope", "UPDATE api_keys SET scopes = '{{god}}'", "ck_api_keys_scopes"),
 ]
