@@ -8,6 +8,7 @@ _ENDPOINT = "coalesce(lower(rtrim(l.base_url, '/')), 'default') || ' ' || l.mode
 # What a worker needs to know of a project for as long as it drains it. Versions never change.
 LOAD_PROJECT = f"""
 SELECT l.id AS labeler_id, l.model, l.base_url, l.instructions, l.parameters,
+       l.source, l.api, l.template, l.examples, l.limits, l.prices,
        {_ENDPOINT} AS endpoint, s.id AS label_schema_id, s.kind, s.definition
 FROM projects p
 JOIN labelers l ON l.id = p.labeler_id
@@ -86,7 +87,7 @@ WITH result AS (
         p_raw float8, p_norm float8, margin float8, entropy float8, off_label float8,
         ambiguous float8, unseen float8, answer text, repaired boolean, served_model text,
         system_fingerprint text, finish_reason text, prompt_tokens int, completion_tokens int,
-        latency_ms int
+        latency_ms int, parts jsonb, figures jsonb, calls smallint, cost_micros bigint
     )
 ), done AS (
     UPDATE items i
@@ -105,12 +106,14 @@ WITH result AS (
         id, project_id, item_id, labeler_id, label_schema_id, label, confidence,
         confidence_source, unknown_reason, score, p_raw, p_norm, margin, entropy, off_label,
         ambiguous, unseen, alternatives, evidence, answer, repaired, served_model,
-        system_fingerprint, finish_reason, prompt_tokens, completion_tokens, latency_ms)
+        system_fingerprint, finish_reason, prompt_tokens, completion_tokens, latency_ms, parts,
+        figures, calls, cost_micros)
     SELECT r.prediction_id, %(project_id)s, r.item_id, %(labeler_id)s, %(label_schema_id)s,
            r.label, r.confidence, r.source, r.unknown_reason, r.score, r.p_raw, r.p_norm,
            r.margin, r.entropy, r.off_label, r.ambiguous, r.unseen, r.alternatives, r.evidence,
            r.answer, r.repaired, r.served_model, r.system_fingerprint, r.finish_reason,
-           r.prompt_tokens, r.completion_tokens, r.latency_ms
+           r.prompt_tokens, r.completion_tokens, r.latency_ms, r.parts, r.figures, r.calls,
+           r.cost_micros
     FROM result r
     JOIN done ON done.id = r.item_id AND done.token = r.token
     WHERE r.prediction_id IS NOT NULL

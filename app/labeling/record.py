@@ -232,6 +232,7 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
         "prompt_tokens": served.prompt_tokens,
         "completion_tokens": served.completion_tokens,
         "latency_ms": round(outcome.seconds * 1000),
+        "calls": 2 if outcome.repaired else 1,
         "labeled_event_id": str(new_id()),
         "labeled_event": {
             "item_id": to_wire(Kind.ITEM, outcome.job.item_id),
@@ -247,6 +248,9 @@ def _figures(score: Score | None) -> dict[str, Any]:
         "confidence": score.confidence,
         "score": score.logit,
         "alternatives": score.alternatives,
+        "parts": [[part.name, part.value, part.confidence, part.logit] for part in score.parts]
+        or None,
+        "figures": dict(score.figures) or None,
         **{name: getattr(score, name) for name in _FIGURES},
     }
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from app.domain.backoff import FailureClass
+from app.domain.kinds.base import Part, Score
 from app.domain.routing import decide_route, policy_from_json
 from app.domain.unknown import UnknownReason
 from app.infra.ids import Kind, from_wire, new_id, to_wire
@@ -201,6 +203,40 @@ class TestAStaleWorker:
         assert await record(stage, project, first, second) == 1
         assert (await stage.prediction(item))["label"] == "spam"
         assert len(await stage.queue(project)) == 1
+
+
+class TestAScoreWithParts:
+    async def test_is_stored_with_them_and_with_its_further_figures(self, stage: Stage) -> None:
+        project = await stage.api.make_project(policy={"kind": "accept_all"})
+        (item,) = await stage.api.send_items(project, ["some text"])
+        (job,) = await claim(stage, project)
+        given = await answer(stage, project, job)
+        parts = [Part("spam", True, 0.9, 2.2), Part("ham", [1, {"a": None}], 0.6, 0.4)]
+        score = Score.of_parts(parts, mean_logprob=-0.25)
+        reading = replace(given.reading, score=score)
+        assert await record(stage, project, replace(given, reading=reading)) == 1
+        (row,) = await stage.sql.rows(
+            "SELECT confidence, score, parts, figures, calls, cost_micros FROM predictions "
+            "WHERE item_id = %(id)s",
+            id=from_wire(Kind.ITEM, item),
+        )
+        assert row == {
+            # the least certain part's
+            "confidence": 0.6,
+            "score": 0.4,
+            "parts": [["spam", True, 0.9, 2.2], ["ham", [1, {"a": None}], 0.6, 0.4]],
+            "figures": {"mean_logprob": -0.25},
+            "calls": 1,
+            "cost_micros": None,
+        }
+
+    async def test_without_any_is_stored_as_having_none(self, stage: Stage) -> None:
+        _, item = await stage.label_one()
+        (row,) = await stage.sql.rows(
+            "SELECT parts, figures FROM predictions WHERE item_id = %(id)s",
+            id=from_wire(Kind.ITEM, item),
+        )
+        assert row == {"parts": None, "figures": None}
 
 
 class TestRecordingTwice:
