@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from app.domain import prompting
 from app.domain.backoff import Backoff, FailureClass
 from app.domain.unknown import UnknownReason
 from app.infra.db import Database
@@ -23,10 +22,10 @@ from app.infra.jobs import WakeUps
 from app.infra.logging import log_about
 from app.labeling import queries
 from app.labeling.batches import BatchWriter
-from app.labeling.call import Failed, Job, Outcome, Question, ask, observe_attempt
-from app.labeling.client import ModelClient, ModelClients
-from app.labeling.record import Recorder, Source
-from app.projects.schema_cache import read_schema
+from app.labeling.call import Failed, Job, Outcome, ask, observe_attempt
+from app.labeling.client import ModelClients
+from app.labeling.load import LoadedProject, load_project
+from app.labeling.record import Recorder
 
 _log = logging.getLogger(__name__)
 # how often a drain that has calls in flight, but nothing to claim, looks again
@@ -73,15 +72,6 @@ class _Tools:
     rng: random.Random
 
 
-@dataclass(frozen=True, slots=True)
-class _Project:
-    """What a drain knows of its project."""
-
-    source: Source
-    question: Question
-    client: ModelClient
-
-
 class Drainer:
     """Labels due items of one project at a time; used by workers and, at need, by the sweeper."""
 
@@ -102,7 +92,7 @@ class Drainer:
     ) -> DrainResult:
         """Labels what is due in a project until nothing is, time is up, or `stopping` says so."""
         log_about(project_id=project_id)
-        project = await self._load(project_id)
+        project = await load_project(self._tools.database, self._clients, project_id)
         if project is None:
             return DrainResult(0, work_remains=False)
         result = await _Run(self._tools, project, stopping).drain()
@@ -110,32 +100,11 @@ class Drainer:
             self._tools.wake_ups.request(project_id)
         return result
 
-    async def _load(self, project_id: uuid.UUID) -> _Project | None:
-        row = await self._tools.database.fetch_one(queries.LOAD_PROJECT, {"project_id": project_id})
-        if row is None:
-            return None
-        schema = read_schema(row["kind"], row["definition"])
-        return _Project(
-            source=Source(
-                project_id=project_id,
-                labeler_id=row["labeler_id"],
-                label_schema_id=row["label_schema_id"],
-                endpoint=row["endpoint"],
-            ),
-            question=Question(
-                model=row["model"],
-                system=prompting.system_prompt(schema, instructions=row["instructions"]),
-                schema=schema,
-                parameters=row["parameters"],
-            ),
-            client=self._clients.get(row["base_url"]),
-        )
-
 
 class _Run:
     """The state of one drain."""
 
-    def __init__(self, tools: _Tools, project: _Project, stopping: Callable[[], bool]) -> None:
+    def __init__(self, tools: _Tools, project: LoadedProject, stopping: Callable[[], bool]) -> None:
         self._tools = tools
         self._project = project
         self._stopping = stopping
