@@ -21,6 +21,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.domain.storable import unstorable
+
 MAX_ID_LENGTH = 100
 _MAX_DEPTH = 50
 _MAX_FIELDS = 100
@@ -65,19 +67,6 @@ def storable(value: str) -> str:
     if fault is not None:
         raise PydanticCustomError("unstorable", "{fault}", {"fault": fault})
     return value
-
-
-def unstorable(value: str) -> str | None:
-    """Why PostgreSQL can't store a text, None if it can."""
-    nul = value.find("\0")
-    if nul >= 0:
-        return f"has a NUL character at position {nul}"
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            return f"has a lone surrogate at position {error.start}"
-    return None
 
 
 def storable_json(value: Any) -> Any:
