@@ -22,10 +22,10 @@ _MOST_TRIES: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class FoundAnswer:
-    """A JSON object within a text.
+    """The answer within what a model wrote.
 
     Attributes:
-        text: the object, from brace to brace.
+        text: the answer; of a JSON object from brace to brace.
         begin: where it begins, in bytes of the whole text's UTF-8.
     """
 
@@ -50,21 +50,28 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object)
 
 def find_answer(content: str) -> FoundAnswer | Unusable:
     """The only JSON object that the content has, after any thinking."""
-    thought = content.rfind(_THOUGHT)
-    begin = 0 if thought < 0 else thought + len(_THOUGHT)
-    text = content[begin:]
-    if thought < 0 and content.lstrip(_WHITE_SPACE).startswith(_THINKS):
-        return Unusable(UnknownReason.TRUNCATED, "The answer stops within its thinking.")
-    if not text.strip(_WHITE_SPACE):
-        return Unusable(UnknownReason.EMPTY_ANSWER, "The answer is empty.")
-    if _is_other_json(text.strip(_WHITE_SPACE)):
+    found = find_text(content)
+    if isinstance(found, Unusable):
+        return found
+    if _is_other_json(found.text):
         return Unusable(UnknownReason.WRONG_SHAPE, "The answer is JSON, but no object.")
-    place = _only_object(text)
+    place = _only_object(found.text)
     if isinstance(place, Unusable):
         return place
     first, last = place
-    before = content[: begin + first].encode("utf-8", "surrogatepass")
-    return FoundAnswer(text[first:last], len(before))
+    return FoundAnswer(found.text[first:last], found.begin + len(_encode(found.text[:first])))
+
+
+def find_text(content: str) -> FoundAnswer | Unusable:
+    """All that the content says after any thinking, without the white space around it."""
+    thought = content.rfind(_THOUGHT)
+    if thought < 0 and content.lstrip().startswith(_THINKS):
+        return Unusable(UnknownReason.TRUNCATED, "The answer stops within its thinking.")
+    begin = 0 if thought < 0 else thought + len(_THOUGHT)
+    text = content[begin:].lstrip()
+    if not text:
+        return Unusable(UnknownReason.EMPTY_ANSWER, "The answer is empty.")
+    return FoundAnswer(text.rstrip(), len(_encode(content[: len(content) - len(text)])))
 
 
 def decode_answer(answer: str) -> Any:
@@ -97,6 +104,10 @@ def _only_object(text: str) -> tuple[int, int] | Unusable:
     if cut:
         return Unusable(UnknownReason.TRUNCATED, "The answer stops within its JSON.")
     return Unusable(UnknownReason.NOT_JSON, "The answer is not JSON.")
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _stops(error: json.JSONDecodeError, text: str) -> bool:
