@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.domain.labels import LabelSet
-from app.domain.prefixes import NONE, SEVERAL, START, LabelPrefixes, read_on, value_offset
+from app.domain.prefixes import LabelPrefixes, field_layout, value_offset
 from app.domain.tokens import (
     Alternative,
     Token,
@@ -23,13 +22,13 @@ from app.domain.tokens import (
     read_tokens,
 )
 from app.domain.unknown import Unknown, UnknownReason
+from app.domain.walk import RESOLUTION, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.domain.prefixes import Reading
-
 __all__ = [
+    "RESOLUTION",
     "Alternative",
     "ChoiceScore",
     "ConfidenceSource",
@@ -42,15 +41,6 @@ __all__ = [
     "read_tokens",
     "score_choice",
 ]
-
-EXCESS: Final = 0.01
-"""How far above 1 the probabilities listed at a position may sum before they are none.
-
-Single precision gives 1e-7, logprobs printed with two decimals up to 0.005.
-"""
-
-RESOLUTION: Final = 2.0**-24
-"""From 1 to the next smaller number in single precision: what such a server cannot tell from 1."""
 
 
 class ConfidenceSource(StrEnum):
@@ -137,103 +127,25 @@ def score_choice(
         labels: what could be chosen.
         chosen: the label that was, as the set spells it.
     """
-    start = value_offset(data[begin:], field=field)
+    layout = field_layout(field)
+    start = value_offset(data[begin:], layout=layout)
     if start is None:
         return Unknown(UnknownReason.WRONG_SHAPE, "The field's name is written with escapes.")
-    walk = _Walk(_prefixes(labels), [0.0] * len(labels), begin=begin, field=field)
+    walk = Walk(label_prefixes(labels), [0.0] * len(labels), gap=begin, layout=layout)
     unknown = walk.along(tokens, data=data, start=begin + start)
-    return unknown or _score(walk, labels=labels, own=labels.index(chosen))
+    return unknown or score_walk(walk, names=labels.names, own=labels.index(chosen))
 
 
 @lru_cache(maxsize=256)
-def _prefixes(labels: LabelSet) -> LabelPrefixes:
+def label_prefixes(labels: LabelSet) -> LabelPrefixes:
+    """The set's names to be recognised by their beginning; kept, as every answer needs it."""
     return LabelPrefixes(labels.names)
 
 
-@dataclass(slots=True)
-class _Walk:
-    """The state of one walk along the tokens of a value."""
-
-    prefixes: LabelPrefixes
-    by_label: list[float]
-    begin: int
-    field: str
-    ambiguous: float = 0.0
-    off_label: float = 0.0
-    reached: float = 1.0
-    log_p_raw: float = 0.0
-    at: Reading = START
-    unlisted: list[float] = dataclass_field(default_factory=list)
-    compared: bool = False
-
-    def along(self, tokens: Sequence[Token], *, data: bytes, start: int) -> Unknown | None:
-        """Walk the value that begins at `start`; stops behind its closing quote."""
-        end = 0
-        for token in tokens:
-            begin, end = end, end + len(token.data)
-            if begin < start and end <= start:
-                continue  # layout only
-            layout = data[:begin] if begin < start else None
-            if unknown := self._step(token, layout):
-                return unknown
-            after = read_on(self.at, data[max(begin, start) : end])
-            if after is None or after.closed:
-                break
-            self.at = after
-        if not self.compared:
-            return Unknown(
-                UnknownReason.NO_ALTERNATIVES, "No alternatives are listed where labels part."
-            )
-        if math.exp(self.log_p_raw) == 0.0:
-            return Unknown(
-                UnknownReason.CLAMPED_LOGPROB, "A sampled token is outside what the server lists."
-            )
-        return None
-
-    def _step(self, token: Token, layout: bytes | None) -> Unknown | None:
-        """Share out one position; `layout` is what came before a token that begins in it."""
-        others = token.others()
-        logprob = min(token.logprob, 0.0)  # above 0 by rounding
-        chosen = math.exp(logprob)
-        masses = [math.exp(other.logprob) for other in others]
-        total = chosen + sum(masses)
-        if total > 1.0 + EXCESS:
-            return Unknown(
-                UnknownReason.NOT_A_DISTRIBUTION, "A position's probabilities sum to more than 1."
-            )
-        # Rounding above 1 is taken back here, so that no sum of masses can exceed 1.
-        weight = self.reached / max(total, 1.0)
-        if self.prefixes.leaves(self.at) == SEVERAL:
-            self._note_listed(token, others, weight)
-        for other, mass in zip(others, masses, strict=True):
-            left = self._left_after(other.data, layout)
-            if left >= 0:
-                self.by_label[left] += weight * mass
-            elif left == SEVERAL:
-                self.ambiguous += weight * mass
-            else:
-                self.off_label += weight * mass
-        self.reached = weight * chosen
-        self.log_p_raw += logprob
-        return None
-
-    def _left_after(self, data: bytes, layout: bytes | None) -> int:
-        if layout is None:
-            return self.prefixes.leaves_after(self.at, data)
-        data = (layout + data)[self.begin :]
-        start = value_offset(data, field=self.field)
-        return NONE if start is None else self.prefixes.leaves_after(START, data[start:])
-
-    def _note_listed(self, token: Token, others: Sequence[Alternative], weight: float) -> None:
-        """Remember, where labels part, how likely a token can be that is not listed."""
-        self.compared = self.compared or not all(other.clamped for other in others)
-        listed = [each.logprob for each in token.alternatives if not each.clamped]
-        self.unlisted.append(weight * math.exp(min([*listed, 0.0])))
-
-
-def _score(walk: _Walk, *, labels: LabelSet, own: int) -> ChoiceScore:
+def score_walk(walk: Walk, *, names: Sequence[str], own: int) -> ChoiceScore:
+    """The score of the choice that a finished walk has shared out, `own` what was chosen."""
     walk.by_label[own] += walk.reached
-    masses = tuple(map(LabelMass, labels.names, walk.by_label))
+    masses = tuple(map(LabelMass, names, walk.by_label))
     rivals = math.fsum(mass for index, mass in enumerate(walk.by_label) if index != own)
     seen = math.fsum(walk.by_label) + walk.ambiguous
     unseen = max(0.0, 1.0 - seen - walk.off_label)
@@ -242,7 +154,7 @@ def _score(walk: _Walk, *, labels: LabelSet, own: int) -> ChoiceScore:
     second, first = sorted(walk.by_label)[-2:]
     shares = [share / seen for share in (*walk.by_label, walk.ambiguous) if share > 0.0]
     return ChoiceScore(
-        label=labels.names[own],
+        label=names[own],
         p_raw=math.exp(walk.log_p_raw),
         log_p_raw=walk.log_p_raw,
         p_norm=mass / (mass + doubt),
@@ -256,7 +168,7 @@ def _score(walk: _Walk, *, labels: LabelSet, own: int) -> ChoiceScore:
     )
 
 
-def _unseen_doubt(walk: _Walk, *, unseen: float) -> float:
+def _unseen_doubt(walk: Walk, *, unseen: float) -> float:
     """The most that another label can have had when none was listed at all.
 
     It is among what is unseen, known no better than single precision; and each of the others is

@@ -91,15 +91,22 @@ def _joined(text: str, added: str) -> str:
     return text + added if text else added.lstrip(" ")
 
 
-def value_offset(data: bytes, *, field: str) -> int | None:
-    """Where the value of the answer's only field begins, behind its opening quote.
+def field_layout(field: str) -> tuple[bytes, ...]:
+    """What stands before the value of an answer's only field, a string, to its opening quote.
 
-    `data` is a JSON object from its first byte, whole or cut anywhere; if it is cut before the
-    value begins, this is its length. None if it is not the beginning of an object whose first
-    field is this one and a string. The field's name is taken as written, without escapes.
+    The field's name is taken as written, without escapes.
+    """
+    return b"{", f'"{field}"'.encode(), b":", b'"'
+
+
+def value_offset(data: bytes, *, layout: Sequence[bytes]) -> int | None:
+    """Where a value begins that stands behind these pieces with any white space between them.
+
+    `data` begins where they do and may be cut anywhere; if it is cut before the value begins,
+    this is its length. None if it does not begin with them.
     """
     position = 0
-    for piece in (b"{", f'"{field}"'.encode(), b":", b'"'):
+    for piece in layout:
         while data[position : position + 1] and data[position] in _WHITE_SPACE:
             position += 1
         found = data[position : position + len(piece)]
@@ -119,6 +126,10 @@ class LabelPrefixes:
         self._names = [names[position] for position in order]
         self._folded = [fold(name) for name in self._names]
         self._whole = dict(zip(self._folded, order, strict=True))
+
+    def read_on(self, reading: Reading, data: bytes) -> Reading | None:
+        """The reading after these bytes too; None if they are part of no value."""
+        return read_on(reading, data)
 
     def leaves(self, reading: Reading) -> int:
         """The position of the only name that the reading can still become, SEVERAL, or NONE."""
