@@ -30,6 +30,9 @@ class UnknownReason(StrEnum):
     NOT_JSON = "not_json"
     WRONG_SHAPE = "wrong_shape"  # JSON, but not the one field that was asked for
     LABEL_OUTSIDE_SCHEMA = "label_outside_schema"
+    TOO_LONG = "too_long"  # a text with more characters than the schema allows
+    QUOTE_NOT_FOUND = "quote_not_found"  # what it says to quote does not stand in the item
+    QUOTE_AMBIGUOUS = "quote_ambiguous"  # it stands there several times, and not where it says
 
     # The evidence: a label without usable logprobs.
     NO_LOGPROBS = "no_logprobs"  # null, missing or empty

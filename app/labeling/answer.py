@@ -21,6 +21,9 @@ _REPAIRABLE = frozenset(
         UnknownReason.NOT_JSON,
         UnknownReason.WRONG_SHAPE,
         UnknownReason.LABEL_OUTSIDE_SCHEMA,
+        UnknownReason.TOO_LONG,
+        UnknownReason.QUOTE_NOT_FOUND,
+        UnknownReason.QUOTE_AMBIGUOUS,
     }
 )
 
