@@ -43,13 +43,29 @@ def validate(table: str, constraint: str) -> None:
         op.execute(f'ALTER TABLE "{table}" VALIDATE CONSTRAINT "{constraint}"')
 
 
-def in_batches(statement: str) -> None:
-    """Repeats an UPDATE or DELETE of at most a few thousand rows (LIMIT) until it meets none.
+def in_batches(change: str, *, table: str, where: str, size: int = 1000) -> None:
+    """Changes all rows of a table that want it, `size` at a time, while others are written.
 
-    Each commits by itself, so rows are locked for a moment and vacuum can follow.
+    Each batch commits by itself, so rows are locked for a moment and vacuum can follow. It passes
+    over rows that a request has locked, since two that wait for each other's rows deadlock. Those
+    are waited for when nothing else is left, one in a statement: it holds no other row meanwhile.
+
+    Args:
+        change: `UPDATE … SET …` or `DELETE FROM …`, without WHERE.
+        table: whose rows they are; its key is `id`.
+        where: what is true of a row until it has been changed.
+        size: of a batch, a few thousand at most.
     """
+    rows = f'FROM "{table}" WHERE ({where})'
+    free = f"{change} WHERE id IN (SELECT id {rows} LIMIT {size} FOR UPDATE SKIP LOCKED)"
+    locked = f"{change} WHERE ({where}) AND id = (SELECT id {rows} LIMIT 1)"
+    left = f"SELECT 1 {rows} LIMIT 1"  # what was waited for may have been changed by another
     with _unhurried() as connection:
-        while connection.execute(sa.text(statement)).rowcount:
+
+        def changed(statement: str) -> int:
+            return connection.execute(sa.text(statement)).rowcount
+
+        while changed(free) or changed(locked) or connection.scalar(sa.text(left)):
             pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from tests.faults.support import Service, running_service
 from tests.migrations.test_rules import faults
 from tests.support import processes
 from tests.support.processes import Program
+from tests.support.sql import Sql
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(600)]
 
@@ -28,10 +30,7 @@ EXPANSION = {
     op.execute("ALTER TABLE items ALTER COLUMN hue SET DEFAULT 'grey'")
 """,
     "fill": """
-    steps.in_batches(
-        "UPDATE items SET hue = 'grey' WHERE id IN "
-        "(SELECT id FROM items WHERE hue IS NULL LIMIT 50 FOR UPDATE SKIP LOCKED)"
-    )
+    steps.in_batches("UPDATE items SET hue = 'grey'", table="items", where="hue IS NULL", size=50)
 """,
     "index": """
     steps.create_index("ix_hue", "items", ["project_id", "hue"])
@@ -181,6 +180,34 @@ class TestUnderLoad:
 
 def test_the_expansion_of_these_tests_keeps_the_rules(make_database: str, scripts: Path) -> None:
     assert faults(make_database, scripts) == {}
+
+
+async def test_what_a_request_holds_while_all_else_is_filled_is_waited_for(
+    make_database: str, tmp_path: Path
+) -> None:
+    steps = {
+        "things": """
+    op.execute("CREATE TABLE things (id serial PRIMARY KEY, hue text)")
+    op.execute("INSERT INTO things SELECT FROM generate_series(1, 120)")
+""",
+        "fill": EXPANSION["fill"].replace('"items"', '"things"').replace("items", "things"),
+    }
+    scripts = write_revisions(tmp_path / "migrations", steps, after=head())
+    migrate.upgrade(make_database, "things", scripts=scripts)
+    async with await psycopg.AsyncConnection.connect(make_database) as request:
+        # one it will have changed itself, one it lets go as it was
+        await request.execute("UPDATE things SET hue = 'red' WHERE id = 3")
+        await request.execute("SELECT FROM things WHERE id = 7 FOR UPDATE")
+        filling = asyncio.create_task(
+            asyncio.to_thread(migrate.upgrade, make_database, scripts=scripts)
+        )
+        while not await Sql(request).somebody_waits():
+            assert not filling.done(), "the rows that were held were passed over"
+            await asyncio.sleep(0.02)
+        await request.commit()
+        await filling
+        hues = await request.execute("SELECT hue, count(*) FROM things GROUP BY 1 ORDER BY 1")
+        assert await hues.fetchall() == [("grey", 119), ("red", 1)]
 
 
 class TestWhatWasInterrupted:
