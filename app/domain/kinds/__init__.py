@@ -7,10 +7,15 @@ from typing import Any, Final
 
 from app.domain.kinds.base import LabelSchema, SchemaError
 from app.domain.kinds.single_choice import SingleChoiceSchema
+from app.domain.kinds.text import TextSchema
 from app.domain.labels import LabelProblem
 
 KINDS: Final[Mapping[str, type[LabelSchema]]] = {
-    schema.KIND: schema for schema in (SingleChoiceSchema,)
+    schema.KIND: schema
+    for schema in (
+        SingleChoiceSchema,
+        TextSchema,
+    )
 }
 """Every kind of label by its name."""
 
@@ -25,5 +30,6 @@ def parse_schema(definition: Mapping[str, Any]) -> LabelSchema:
     schema = KINDS.get(kind) if isinstance(kind, str) else None
     if schema is None:
         named = ", ".join(KINDS)
-        raise SchemaError([LabelProblem("/kind", f"must be one of {named}")])
+        fault = f"must be one of {named}" if "kind" in definition else "required"
+        raise SchemaError([LabelProblem("/kind", fault)])
     return schema.parse({name: part for name, part in definition.items() if name != "kind"})
