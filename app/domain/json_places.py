@@ -47,6 +47,11 @@ class Place:
     gap: int
     layout: tuple[bytes, ...]
 
+    @property
+    def quoted(self) -> bool:
+        """Whether the opening quote is behind us: white space would be text."""
+        return self.layout[-1:] == (b'"',)
+
     def inside(self) -> Place:
         """Of a string: from behind its opening quote, which is then one more piece of layout."""
         return Place(self.path, self.start + 1, self.end, self.gap, (*self.layout, b'"'))
