@@ -13,6 +13,7 @@ import app.access.routes
 import app.items.routes
 import app.labeling.routes
 import app.projects.routes
+import app.projects.version_routes
 import app.reports.routes
 import app.review.routes
 from app.access.secured import REVIEWER_HEADER
@@ -32,6 +33,7 @@ needs a second look. Send a key as `Authorization: Bearer slk_…`.
 """
 _FEATURES = (
     app.projects.routes,
+    app.projects.version_routes,
     app.items.routes,
     app.labeling.routes,
     app.review.routes,

@@ -13,7 +13,9 @@ from app.infra.db import Database
 from app.infra.jobs import RedisWakeUps
 from app.items.service import ItemService
 from app.labeling.predictions import PredictionService
+from app.projects.labelers import Endpoint
 from app.projects.service import ProjectService
+from app.projects.versions import VersionService
 from app.reports.facts import ServiceFacts
 from app.reports.service import ReportService
 from app.review.service import ReviewService
@@ -28,6 +30,7 @@ class Services:
     wake_ups: RedisWakeUps
     access: AccessService
     projects: ProjectService
+    versions: VersionService
     items: ItemService
     predictions: PredictionService
     review: ReviewService
@@ -50,16 +53,14 @@ def build_services(settings: Settings) -> Services:
         application_name="secondlook-api",
     )
     wake_ups = RedisWakeUps(settings.redis_url)
+    own = Endpoint(settings.model, settings.openai_base_url)
     items = ItemService(database, wake_ups, rng=random.SystemRandom())
     return Services(
         database=database,
         wake_ups=wake_ups,
         access=AccessService(database),
-        projects=ProjectService(
-            database,
-            default_model=settings.model,
-            default_base_url=settings.openai_base_url,
-        ),
+        projects=ProjectService(database, own=own),
+        versions=VersionService(database, own=own),
         items=items,
         predictions=PredictionService(database, items),
         review=ReviewService(database),

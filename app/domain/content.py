@@ -34,7 +34,9 @@ def text_of(content: Mapping[str, Any], *, template: str | None = None) -> str:
         if template is not None:
             return fill(template, fields)
         return "\n".join(f"{name}: {_shown(value)}" for name, value in fields.items())
-    return str(content.get("text", ""))
+    if "images" in content:
+        return str(content.get("text", ""))
+    return str(content["text"])
 
 
 def images_of(content: Mapping[str, Any]) -> tuple[str, ...]:

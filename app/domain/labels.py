@@ -113,12 +113,16 @@ class LabelSet:
                 labels.append(row)
                 continue
             if not isinstance(row, Mapping):
-                problems.append(LabelProblem(f"/{index}", "must be a name or an object"))
+                problems.append(LabelProblem(f"/{index}", "must be an object or a name"))
                 continue
             name, description = row.get("name"), row.get("description", "")
-            if unknown := set(row) - {"name", "description"}:
-                problems.append(LabelProblem(f"/{index}", f"{len(unknown)} unknown fields"))
-            if not isinstance(name, str):
+            problems += [
+                LabelProblem(f"/{index}/{other}", "unknown field")
+                for other in sorted(set(row) - {"name", "description"})
+            ]
+            if "name" not in row:
+                problems.append(LabelProblem(f"/{index}/name", "required"))
+            elif not isinstance(name, str):
                 problems.append(LabelProblem(f"/{index}/name", "must be a string"))
             elif not isinstance(description, str):
                 problems.append(LabelProblem(f"/{index}/description", "must be a string"))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, SkipValidation, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
 
-from app.web.wire import Answer, JsonObject, Storable, Text, Wire, example
+from app.web.content import ContentIn, require_fit
+from app.web.wire import Answer, JsonObject, Storable, Wire, example
 
-MAX_TEXT_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 64 * 1024
 MAX_BULK = 1000
 
@@ -19,39 +18,13 @@ StateName = Literal["pending", "labeling", "accepted", "in_review", "completed"]
 RowStatus = Literal["created", "existing", "invalid", "conflict"]
 
 
-def _require_fit(size: int, limit: int) -> None:
-    if size > limit:
-        raise PydanticCustomError(
-            "too_large",
-            "has {size} bytes, at most {limit} fit",
-            {"size": size, "limit": limit},
-        )
-
-
-def _fitting_text(text: str) -> str:
-    _require_fit(len(text.encode()), MAX_TEXT_BYTES)
-    return text
-
-
-def _fitting_messages(messages: list[MessageIn]) -> list[MessageIn]:
-    _require_fit(sum(len(turn.content.encode()) for turn in messages), MAX_TEXT_BYTES)
-    return messages
-
-
 def _fitting_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    _require_fit(len(json.dumps(metadata, ensure_ascii=False).encode()), MAX_METADATA_BYTES)
+    require_fit(len(json.dumps(metadata, ensure_ascii=False).encode()), MAX_METADATA_BYTES)
     return metadata
 
 
-class MessageIn(Wire):
-    """One turn of a chat that is to be labelled."""
-
-    role: Annotated[str, Field(min_length=1, max_length=50), Storable]
-    content: Text
-
-
-class ItemIn(Wire):
-    """An item: a text or a chat, one of the two."""
+class ItemIn(ContentIn):
+    """An item: a text, a chat, named fields, or images with or without a text."""
 
     model_config = example(
         external_id="mail-1042", text="I was charged twice.", metadata={"lang": "en"}
@@ -60,29 +33,7 @@ class ItemIn(Wire):
     external_id: Annotated[str, Field(min_length=1, max_length=200), Storable] | None = Field(
         None, description="yours; unique in the project, so that sending twice makes one item"
     )
-    text: Annotated[str, Field(min_length=1), Storable, AfterValidator(_fitting_text)] | None = None
-    messages: (
-        Annotated[
-            list[MessageIn],
-            Field(min_length=1, max_length=1000),
-            AfterValidator(_fitting_messages),
-        ]
-        | None
-    ) = None
     metadata: Annotated[JsonObject, AfterValidator(_fitting_metadata)] | None = None
-
-    @model_validator(mode="after")
-    def _one_content(self) -> Self:
-        if (self.text is None) == (self.messages is None):
-            raise PydanticCustomError("content", "must have either `text` or `messages`")
-        return self
-
-    def content(self) -> dict[str, Any]:
-        """The payload as it is stored."""
-        if self.text is not None:
-            return {"text": self.text}
-        assert self.messages is not None
-        return {"messages": [turn.model_dump() for turn in self.messages]}
 
 
 class BulkIn(Wire):

@@ -5,29 +5,117 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 
 from app.domain.kinds import KINDS
-from app.web.wire import Answer, JsonObject, Name, Storable, Wire, example
+from app.projects.labelers import NewLabeler
+from app.web.content import ContentIn
+from app.web.wire import Answer, Name, Storable, Wire, example, storable_json
 
 # Checked by the kind itself, which knows its fields; documented by what the kinds say of them.
 LabelSchemaIn = Annotated[
-    JsonObject,
+    dict[str, Any],
     WithJsonSchema({"oneOf": [kind.definition_schema() for kind in KINDS.values()]}),
 ]
 
 
-class LabelerIn(Wire):
-    """Who labels: a model behind an OpenAI-compatible chat-completions endpoint."""
+class ExampleIn(ContentIn):
+    """An item with the label it should get, shown to the model."""
 
-    model: Name | None = Field(None, description="none: the service's SECONDLOOK_MODEL")
+    model_config = example(text="Where is my invoice?", label="billing")
+
+    label: Annotated[Any, AfterValidator(storable_json)] = Field(
+        description="a value of the label schema"
+    )
+
+
+class LimitsIn(Wire):
+    """What an endpoint may be asked for in a minute, by all workers together."""
+
+    model_config = example(requests_per_minute=500, tokens_per_minute=200_000)
+
+    requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1, le=10_000_000_000)] | None = None
+
+
+class PricesIn(Wire):
+    """What a million tokens cost."""
+
+    model_config = example(input_per_million=0.15, output_per_million=0.6, currency="USD")
+
+    input_per_million: Annotated[float, Field(ge=0, le=1_000_000)]
+    output_per_million: Annotated[float, Field(ge=0, le=1_000_000)]
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
+
+
+class LabelerIn(Wire):
+    """Who labels: a model behind an OpenAI-compatible endpoint, or a producer elsewhere."""
+
+    model_config = example(
+        model="gpt-4o-mini",
+        instructions="What is this mail about?",
+        examples=[{"text": "Where is my invoice?", "label": "billing"}],
+        limits={"requests_per_minute": 500},
+        prices={"input_per_million": 0.15, "output_per_million": 0.6, "currency": "USD"},
+    )
+
+    model: Name | None = Field(
+        None, description="none: the service's SECONDLOOK_MODEL; of an external producer its name"
+    )
     base_url: Annotated[str, Field(max_length=500)] | None = Field(
         None, description="none: the service's OPENAI_BASE_URL; its key is sent nowhere else"
     )
+    source: Literal[
+        "auto", "logprobs", "decisions", "self_consistency", "verbalized", "external"
+    ] = Field(
+        "auto",
+        description="where confidences come from; auto asks the endpoint once what it can do",
+    )
+    api: Literal["chat_completions", "responses"] = Field(
+        "chat_completions", description="the interface that is asked; auto tries both"
+    )
     instructions: Annotated[str, Field(max_length=20_000), Storable] = ""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    template: Annotated[str, Field(min_length=1, max_length=20_000), Storable] | None = Field(
+        None, description="how items of named fields become text: `Subject: {subject}`"
+    )
+    examples: Annotated[list[ExampleIn], Field(max_length=50)] = Field(default_factory=list)
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        0.0, description="null: not sent, for models that refuse it"
+    )
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 20
     max_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    reasoning_effort: Annotated[str, Field(pattern="^[a-z]{1,20}$")] | None = None
+    votes: Annotated[int, Field(ge=2, le=25)] | None = Field(
+        None, description="answers an item under self-consistency; none: 5"
+    )
+    limits: LimitsIn | None = None
+    prices: PricesIn | None = None
+
+    def new_labeler(self) -> NewLabeler:
+        """The same for the service."""
+        parameters = {"temperature", "top_logprobs", "max_tokens", "reasoning_effort", "votes"}
+        return NewLabeler(
+            model=self.model,
+            base_url=self.base_url,
+            instructions=self.instructions,
+            parameters=self.model_dump(include=parameters, exclude_none=True),
+            source=self.source,
+            api=self.api,
+            template=self.template,
+            examples=[{"content": each.content(), "value": each.label} for each in self.examples],
+            limits=None if self.limits is None else self.limits.model_dump(exclude_none=True),
+            prices=None if self.prices is None else self.prices.model_dump(),
+        )
+
+
+class LabelSchemaVersionIn(Wire):
+    """A new version of the label schema, of the same kind."""
+
+    model_config = example(
+        label_schema={"kind": "single_choice", "labels": ["billing", "bug", "other"]}
+    )
+
+    label_schema: LabelSchemaIn
 
 
 class FixedThresholdIn(Wire):
@@ -102,15 +190,45 @@ class LabelSchemaOut(Answer):
     kind: str
 
 
+_LABELER = {
+    "id": "lbr_01k2m3n4p5q6r7s8t9v0w1x2y3",
+    "revision": 1,
+    "model": "gpt-4o-mini",
+    "base_url": None,
+    "source": "auto",
+    "api": "chat_completions",
+    "instructions": "What is this mail about?",
+    "template": None,
+    "examples": [],
+    "prompt_version": "single_choice/1",
+    "prompt_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "parameters": {"temperature": 0.0, "top_logprobs": 20},
+    "limits": None,
+    "prices": None,
+    "created_at": "2026-11-22T12:00:00Z",
+}
+
+
 class LabelerOut(Answer):
+    """A revision of who labels."""
+
+    model_config = example(**_LABELER)
+
     id: str
     revision: int
     model: str
     base_url: str | None
+    source: str
+    api: str
     instructions: str
+    template: str | None
+    examples: list[dict[str, Any]] = Field(description="each an item's content with its label")
     prompt_version: str
     prompt_hash: str
     parameters: dict[str, Any]
+    limits: dict[str, Any] | None
+    prices: dict[str, Any] | None
+    created_at: datetime
 
 
 _POLICY = {
@@ -143,16 +261,7 @@ class ProjectOut(Answer):
                 {"name": "bug", "description": "something is broken"},
             ],
         },
-        labeler={
-            "id": "lbr_01k2m3n4p5q6r7s8t9v0w1x2y3",
-            "revision": 1,
-            "model": "gpt-4o-mini",
-            "base_url": None,
-            "instructions": "What is this mail about?",
-            "prompt_version": "single_choice/1",
-            "prompt_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-            "parameters": {"temperature": 0.0, "top_logprobs": 20},
-        },
+        labeler=_LABELER,
         policy=_POLICY,
         review_lease_seconds=600,
         audit_probability=0.1,

@@ -46,10 +46,10 @@ BAD_ROWS: list[tuple[Any, str, str]] = [
     ("hello", "", "must be an object"),
     ([{"text": "hello"}], "", "must be an object"),
     # neither, both, empty
-    ({}, "", "must have either `text` or `messages`"),
-    ({"metadata": {"a": 1}}, "", "must have either `text` or `messages`"),
-    ({"text": None}, "", "must have either `text` or `messages`"),
-    ({"text": "hello", "messages": [USER]}, "", "must have either `text` or `messages`"),
+    ({}, "", "must have one of `text`, `messages`"),
+    ({"metadata": {"a": 1}}, "", "must have one of `text`, `messages`"),
+    ({"text": None}, "", "must have one of `text`, `messages`"),
+    ({"text": "hello", "messages": [USER]}, "", "must have one of `text`, `messages`"),
     ({"text": ""}, "/text", "must have at least 1 character"),
     ({"messages": []}, "/messages", "must have at least 1 item"),
     # of another type

@@ -73,6 +73,8 @@ class Api:
                 "name": "test",
                 "label_schema": {"kind": "single_choice", "labels": list(labels)},
                 "policy": policy or {"kind": "review_all"},
+                # no probe: what a test's model server is asked is what the test asks
+                "labeler": {"source": "logprobs", **fields.pop("labeler", {})},
                 **fields,
             },
         )

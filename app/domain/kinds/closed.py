@@ -33,7 +33,8 @@ def parse_labels(definition: Mapping[str, Any], *, others: Sequence[str] = ()) -
     problems = refuse_unknown(definition, ["labels", *others])
     rows = definition.get("labels")
     if not isinstance(rows, list):
-        problems.append(LabelProblem("/labels", "must be a list of labels"))
+        fault = "must be a list of labels" if "labels" in definition else "required"
+        problems.append(LabelProblem("/labels", fault))
         raise SchemaError(problems)
     try:
         labels = LabelSet.from_rows(rows)
