@@ -90,9 +90,7 @@ class LabelSet:
         entries = tuple(Label(entry) if isinstance(entry, str) else entry for entry in labels)
         problems = [*_count_problems(len(entries))]
         if len(entries) <= MAX_LABELS:  # a longer list is refused whole, not read
-            for index, label in enumerate(entries):
-                problems += _text_problems(f"/{index}", label)
-            problems += _twin_problems(entries)
+            problems += label_problems(entries)
         if problems:
             raise LabelSetError(problems)
         return cls(entries)
@@ -176,6 +174,15 @@ class LabelSet:
     @cached_property
     def _folded(self) -> dict[str, int]:
         return {fold(name): position for position, name in enumerate(self.names)}
+
+
+def label_problems(labels: Sequence[Label]) -> list[LabelProblem]:
+    """What is wrong with names, descriptions, and names beside each other, however many."""
+    problems: list[LabelProblem] = []
+    for index, label in enumerate(labels):
+        problems += _text_problems(f"/{index}", label)
+    problems += _twin_problems(labels)
+    return problems
 
 
 def _pointer(pointer: str, rows: Sequence[object]) -> str:
