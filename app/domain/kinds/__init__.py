@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from app.domain.kinds.base import LabelSchema, SchemaError
+from app.domain.kinds.multi_choice import MultiChoiceSchema
 from app.domain.kinds.single_choice import SingleChoiceSchema
 from app.domain.kinds.text import TextSchema
 from app.domain.labels import LabelProblem
@@ -14,6 +15,7 @@ KINDS: Final[Mapping[str, type[LabelSchema]]] = {
     schema.KIND: schema
     for schema in (
         SingleChoiceSchema,
+        MultiChoiceSchema,
         TextSchema,
     )
 }
