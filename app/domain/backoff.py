@@ -12,11 +12,14 @@ class FailureClass(StrEnum):
     RATE_LIMITED: the server asked for patience; no attempt is burned.
     TRANSIENT: server error, connection lost, deadline passed; another try may work.
     REJECTED: the server refused this request (400, 413, 422); the same request fails again.
+    DEFERRED: the item's turn says nothing of the item: it was not asked about, or its endpoint
+        failed for all; no attempt is burned.
     """
 
     RATE_LIMITED = "rate_limited"
     TRANSIENT = "transient"
     REJECTED = "rejected"
+    DEFERRED = "deferred"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """Due again after `delay` seconds, with `attempts` burned so far."""
+    """Due again after `delay` seconds, >= 0, with `attempts` burned so far."""
 
     delay: float
     attempts: int
@@ -75,6 +78,8 @@ def decide_after_failure(
             # header from stopping a project for a year
             return PauseEndpoint(min(max(retry_after, 0.0), 24 * 3600.0) + 0.05 + jitter * 0.25)
         return PauseEndpoint(backoff.base * (0.5 + jitter / 2))
+    if failure is FailureClass.DEFERRED:
+        return TryAgain((retry_after or 0.0) * (1 + jitter / 10), attempts)
     burned = attempts + 1
     if failure is FailureClass.REJECTED or burned >= backoff.max_attempts:
         return GiveUp(burned)

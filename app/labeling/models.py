@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Double,
+    ForeignKey,
     Integer,
     LargeBinary,
     SmallInteger,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -94,6 +96,88 @@ class EndpointPause(Base):
 
     endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
     paused_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class EndpointBreaker(Base):
+    """An endpoint that failed for everybody: nobody calls it but for one trial at a time."""
+
+    __tablename__ = "endpoint_breakers"
+
+    endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
+    # seconds of its last pause, from which the next is reckoned
+    delay: Mapped[float] = mapped_column(Double)
+
+
+class RateShare(Base):
+    """Who asks an endpoint with limits: so many share them while Redis is away."""
+
+    __tablename__ = "rate_shares"
+
+    endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
+    worker_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Budget(Base):
+    """What a project may spend in a month, and what of it is spoken for."""
+
+    __tablename__ = "budgets"
+
+    project_id: Mapped[uuid.UUID] = mapped_column(
+        Uuid, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    # in millionths of the currency; NULL: none, but what was reserved is still settled
+    monthly_limit_micros: Mapped[int | None] = mapped_column(BigInteger)
+    # the sum of items.reserved_micros
+    reserved_micros: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    # when nothing more could be reserved: of which month and limit, for which labeler
+    exhausted_month: Mapped[str | None] = mapped_column(Text)
+    exhausted_limit_micros: Mapped[int | None] = mapped_column(BigInteger)
+    exhausted_labeler_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+    __table_args__ = (
+        of_project("budgets", "exhausted_labeler_id", "labelers"),
+        CheckConstraint("monthly_limit_micros >= 0", name="limit"),
+        CheckConstraint("reserved_micros >= 0", name="reserved"),
+    )
+
+
+class BudgetExhaustion(Base):
+    """That a month's limit was reached, which is told once."""
+
+    __tablename__ = "budget_exhaustions"
+
+    project_id: Mapped[uuid.UUID] = mapped_column(
+        Uuid, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    month: Mapped[str] = mapped_column(Text, primary_key=True)
+    limit_micros: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class Spending(Base):
+    """What an item's turn with a labeler that has prices cost, whatever came of it."""
+
+    __tablename__ = "spendings"
+
+    project_id: Mapped[uuid.UUID] = mapped_column(
+        Uuid, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    # of the claim: with the item it names the turn, so that each counts once
+    token: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    item_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    # in UTC, "2026-11"
+    month: Mapped[str] = mapped_column(Text)
+    micros: Mapped[int] = mapped_column(BigInteger)
+    calls: Mapped[int] = mapped_column(SmallInteger)
+    # 1 where the turn brought a label, else 0
+    labels: Mapped[int] = mapped_column(SmallInteger)
+    # nobody lived to tell: what was reserved counts until somebody does
+    estimated: Mapped[bool] = mapped_column(Boolean)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+    __table_args__ = (CheckConstraint("micros >= 0", name="micros"),)
 
 
 class EndpointFinding(Base):
