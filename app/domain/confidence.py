@@ -22,12 +22,13 @@ from app.domain.tokens import (
     read_tokens,
 )
 from app.domain.unknown import Unknown, UnknownReason
-from app.domain.walk import RESOLUTION, Walk
+from app.domain.walk import EXCESS, RESOLUTION, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "EXCESS",
     "RESOLUTION",
     "Alternative",
     "ChoiceScore",
