@@ -14,6 +14,7 @@ from app.infra.jobs import RedisWakeUps
 from app.items.service import ItemService
 from app.labeling.predictions import PredictionService
 from app.projects.labelers import Endpoint
+from app.projects.schema_cache import SchemaCache
 from app.projects.service import ProjectService
 from app.projects.versions import VersionService
 from app.reports.facts import ServiceFacts
@@ -54,7 +55,8 @@ def build_services(settings: Settings) -> Services:
     )
     wake_ups = RedisWakeUps(settings.redis_url)
     own = Endpoint(settings.model, settings.openai_base_url)
-    items = ItemService(database, wake_ups, rng=random.SystemRandom())
+    schemas = SchemaCache(database)
+    items = ItemService(database, wake_ups, schemas, rng=random.SystemRandom())
     return Services(
         database=database,
         wake_ups=wake_ups,
@@ -62,8 +64,8 @@ def build_services(settings: Settings) -> Services:
         projects=ProjectService(database, own=own),
         versions=VersionService(database, own=own),
         items=items,
-        predictions=PredictionService(database, items),
-        review=ReviewService(database),
+        predictions=PredictionService(database, items, schemas),
+        review=ReviewService(database, schemas),
         reports=ReportService(database),
         facts=ServiceFacts(database),
     )

@@ -20,6 +20,7 @@ from app.items.schemas import (
     ItemFilters,
     ItemIn,
     ItemOut,
+    PartOut,
     RowError,
     RowOut,
 )
@@ -180,6 +181,15 @@ def show_confidence(row: DictRow) -> ConfidenceOut:
     return ConfidenceOut(
         value=row["confidence"], source=row["confidence_source"], reason=row["unknown_reason"]
     )
+
+
+def show_parts(row: DictRow) -> list[PartOut]:
+    """The parts of a prediction, least certain first."""
+    stored = sorted(row["parts"] or [], key=lambda part: part[3])
+    return [
+        PartOut(part=name, value=value, confidence=confidence)
+        for name, value, confidence, _ in stored
+    ]
 
 
 def show_item(row: DictRow) -> ItemOut:

@@ -60,8 +60,10 @@ class ItemFilters(Wire):
     cursor: Annotated[str | None, Field(max_length=200)] = None
     state: StateName | None = None
     route: Literal["accept", "review"] | None = None
-    label: Annotated[str, Field(max_length=200), Storable] | None = None
-    final_label: Annotated[str, Field(max_length=200), Storable] | None = None
+    label: Annotated[str, Field(max_length=2000), Storable] | None = Field(
+        None, description="of kinds whose values are no strings: their JSON, without spaces"
+    )
+    final_label: Annotated[str, Field(max_length=2000), Storable] | None = None
     external_id: Annotated[str, Field(max_length=200), Storable] | None = None
     min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
     max_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
@@ -124,7 +126,7 @@ class BulkOut(Answer):
 class AlternativeOut(Answer):
     """A label with the model's probability for it."""
 
-    label: str
+    label: Any
     probability: float
 
 
@@ -134,6 +136,14 @@ class ConfidenceOut(Answer):
     value: float | None
     source: str | None
     reason: str | None
+
+
+class PartOut(Answer):
+    """A part of a value with its own confidence: a label of several, a field, an entity."""
+
+    part: str
+    value: Any
+    confidence: float
 
 
 class ItemOut(Answer):
@@ -165,11 +175,11 @@ class ItemOut(Answer):
     state: str
     content: dict[str, Any]
     metadata: dict[str, Any] | None
-    label: str | None
+    label: Any = Field(description="the model's, as the kind of label has it; null: none")
     confidence: ConfidenceOut | None
     route: str | None
     route_reason: str | None
-    final_label: str | None
+    final_label: Any = Field(description="what leaves the service; null: not decided yet")
     prediction_id: str | None
     policy_id: str | None
     attempts: int

@@ -22,6 +22,7 @@ from app.infra.ids import new_id
 from app.infra.jobs import WakeUps
 from app.infra.metrics import items_received
 from app.items import queries
+from app.projects.schema_cache import SchemaCache
 from app.projects.service import require_visible
 
 
@@ -61,9 +62,12 @@ class RowResult:
 class ItemService:
     """Takes items in and finds them again."""
 
-    def __init__(self, database: Database, wake_ups: WakeUps, *, rng: random.Random) -> None:
+    def __init__(
+        self, database: Database, wake_ups: WakeUps, schemas: SchemaCache, *, rng: random.Random
+    ) -> None:
         self._database = database
         self._wake_ups = wake_ups
+        self._schemas = schemas
         self._rng = rng
 
     async def ingest(
@@ -159,6 +163,7 @@ class ItemService:
         )
         if row is None:
             raise NotFoundError("no such item")
+        await self._schemas.decode(row["project_id"], [row])
         return row
 
     async def list_items(
@@ -183,6 +188,7 @@ class ItemService:
         )
         if not rows:
             await self._require_project(project_id)
+        await self._schemas.decode(project_id, rows)
         return rows
 
     async def _require_project(self, project_id: uuid.UUID) -> None:

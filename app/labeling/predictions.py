@@ -10,14 +10,16 @@ from app.access.keys import Caller
 from app.infra.db import Database
 from app.items.service import ItemService
 from app.labeling import queries
+from app.projects.schema_cache import SchemaCache
 
 
 class PredictionService:
     """What labelers said of an item."""
 
-    def __init__(self, database: Database, items: ItemService) -> None:
+    def __init__(self, database: Database, items: ItemService, schemas: SchemaCache) -> None:
         self._database = database
         self._items = items
+        self._schemas = schemas
 
     async def list_predictions(
         self, item_id: uuid.UUID, *, with_evidence: bool, caller: Caller
@@ -27,7 +29,9 @@ class PredictionService:
         Raises:
             NotFoundError: there is no such item that this caller may see.
         """
-        await self._items.get(item_id, caller=caller)
-        return await self._database.fetch_all(
+        item = await self._items.get(item_id, caller=caller)
+        rows = await self._database.fetch_all(
             queries.PREDICTIONS, {"item_id": item_id, "with_evidence": with_evidence}
         )
+        await self._schemas.decode(item["project_id"], rows)
+        return rows

@@ -239,7 +239,9 @@ FORGET_PAUSES = "DELETE FROM endpoint_pauses WHERE paused_until < now() - interv
 PREDICTIONS = """
 SELECT r.id, r.item_id, r.label, r.confidence, r.confidence_source, r.unknown_reason, r.score,
        r.p_raw, r.p_norm, r.margin, r.entropy, r.off_label, r.ambiguous, r.unseen,
-       r.alternatives, CASE WHEN %(with_evidence)s THEN r.evidence END AS evidence, r.answer,
+       r.alternatives, r.parts, r.figures,
+       CASE WHEN %(with_evidence)s THEN r.evidence END AS evidence, r.answer,
+       r.calls, r.cost_micros, l.prices->>'currency' AS currency,
        r.repaired, r.served_model, r.system_fingerprint, r.finish_reason, r.prompt_tokens,
        r.completion_tokens, r.latency_ms, r.created_at, l.id AS labeler_id, l.revision, l.model,
        l.prompt_version, l.prompt_hash, l.parameters, s.id AS label_schema_id,

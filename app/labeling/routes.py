@@ -8,14 +8,15 @@ from psycopg.rows import DictRow
 from app.access.keys import Scope
 from app.access.secured import CurrentCaller, needs, secured_router
 from app.infra.ids import Kind, to_wire
-from app.items.routes import show_confidence
+from app.items.routes import show_confidence, show_parts
 from app.items.schemas import AlternativeOut
 from app.labeling.predictions import PredictionService
 from app.labeling.schemas import (
-    ChoiceScoreOut,
+    CostOut,
     PredictionOut,
     PredictionsOut,
     ProvenanceOut,
+    ScoreOut,
 )
 from app.web.paging import path_id
 
@@ -44,13 +45,14 @@ async def list_predictions(
 def _show(row: DictRow) -> PredictionOut:
     plain = (
         "label", "answer", "repaired", "finish_reason", "prompt_tokens", "completion_tokens",
-        "latency_ms", "evidence", "created_at",
+        "latency_ms", "calls", "evidence", "created_at",
     )  # fmt: skip
     return PredictionOut(
         id=to_wire(Kind.PREDICTION, row["id"]),
         item_id=to_wire(Kind.ITEM, row["item_id"]),
         confidence=show_confidence(row),
         score=None if row["score"] is None else _show_score(row),
+        cost=_show_cost(row),
         provenance=ProvenanceOut(
             labeler_id=to_wire(Kind.LABELER, row["labeler_id"]),
             labeler_revision=row["revision"],
@@ -67,12 +69,21 @@ def _show(row: DictRow) -> PredictionOut:
     )
 
 
-def _show_score(row: DictRow) -> ChoiceScoreOut:
+def _show_cost(row: DictRow) -> CostOut | None:
+    if row["cost_micros"] is None:
+        return None
+    return CostOut(amount=row["cost_micros"] / 1e6, currency=row["currency"])
+
+
+def _show_score(row: DictRow) -> ScoreOut:
     figures = ("p_raw", "p_norm", "margin", "entropy", "off_label", "ambiguous", "unseen")
-    return ChoiceScoreOut(
+    return ScoreOut(
         logit=row["score"],
         alternatives=[
-            AlternativeOut(label=label, probability=mass) for label, mass in row["alternatives"]
+            AlternativeOut(label=label, probability=mass)
+            for label, mass in row["alternatives"] or []
         ],
+        parts=show_parts(row),
+        figures=row["figures"] or {},
         **{name: row[name] for name in figures},
     )

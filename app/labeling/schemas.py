@@ -7,24 +7,36 @@ from typing import Any
 
 from pydantic import Field
 
-from app.items.schemas import AlternativeOut, ConfidenceOut
+from app.items.schemas import AlternativeOut, ConfidenceOut, PartOut
 from app.web.wire import Answer, example
 
 
-class ChoiceScoreOut(Answer):
-    """Where the confidence comes from; see docs/decisions/0004-confidence.md."""
+class ScoreOut(Answer):
+    """What the confidence was made from; see docs/decisions/0004-confidence.md.
+
+    What a kind of label or a source of confidence does not have is null.
+    """
 
     logit: float = Field(
-        description="what the queue is ordered by; finite and distinct even where p is 1"
+        description="what the queue is ordered by; finite, and distinct even where p is 1"
     )
-    p_raw: float
-    p_norm: float
-    margin: float
-    entropy: float
-    off_label: float
-    ambiguous: float
-    unseen: float
+    p_raw: float | None = Field(description="probability of the very tokens of the value")
+    p_norm: float | None
+    margin: float | None
+    entropy: float | None
+    off_label: float | None
+    ambiguous: float | None
+    unseen: float | None
     alternatives: list[AlternativeOut]
+    parts: list[PartOut] = Field(description="of a value with parts, least certain first")
+    figures: dict[str, float] = Field(description="further figures of the kind or the source")
+
+
+class CostOut(Answer):
+    """What the requests of a label cost, by the labeler's prices."""
+
+    amount: float
+    currency: str
 
 
 class ProvenanceOut(Answer):
@@ -61,6 +73,8 @@ class PredictionOut(Answer):
                 {"label": "billing", "probability": 0.62},
                 {"label": "bug", "probability": 0.38},
             ],
+            "parts": [],
+            "figures": {},
         },
         answer='{"label":"billing"}',
         repaired=False,
@@ -68,6 +82,8 @@ class PredictionOut(Answer):
         prompt_tokens=85,
         completion_tokens=6,
         latency_ms=412,
+        calls=1,
+        cost={"amount": 0.000017, "currency": "USD"},
         provenance={
             "labeler_id": "lbr_01k2m3n4p5q6r7s8t9v0w1x2y3",
             "labeler_revision": 1,
@@ -86,15 +102,17 @@ class PredictionOut(Answer):
 
     id: str
     item_id: str
-    label: str | None
+    label: Any
     confidence: ConfidenceOut
-    score: ChoiceScoreOut | None
+    score: ScoreOut | None
     answer: str | None
     repaired: bool
     finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
     latency_ms: int
+    calls: int | None = Field(description="requests it took; null of one made elsewhere")
+    cost: CostOut | None = Field(description="null where the labeler has no prices")
     provenance: ProvenanceOut
     evidence: list[Any] | None = Field(
         description="the raw tokens with their alternatives, with `include=evidence`"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
+
+from psycopg.rows import DictRow
 
 from app.domain.kinds import parse_schema
 from app.domain.kinds.base import LabelSchema
@@ -53,6 +56,27 @@ class SchemaCache:
             schema = read_schema(row["kind"], row["definition"])
             kept = _keep(self._of_projects, project_id, schema)
         return kept
+
+    async def decode(self, project_id: uuid.UUID, rows: Iterable[DictRow]) -> None:
+        """`decode_row` for rows of one project, which may have been removed meanwhile."""
+        schema = await self.of_project(project_id)
+        if schema is not None:
+            for row in rows:
+                decode_row(schema, row)
+
+
+def decode_row(schema: LabelSchema, row: DictRow) -> None:
+    """Puts values in the place of the texts that a row of an item or a prediction stores them by.
+
+    Of its fields `label`, `final_label` and `alternatives` those that it has.
+    """
+    if schema.STRINGS:
+        return
+    for name in ("label", "final_label"):
+        if row.get(name) is not None:
+            row[name] = schema.decode(row[name])
+    if row.get("alternatives"):
+        row["alternatives"] = [[schema.decode(text), mass] for text, mass in row["alternatives"]]
 
 
 def _keep(kept: dict[uuid.UUID, LabelSchema], key: uuid.UUID, schema: LabelSchema) -> LabelSchema:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from app.domain.kinds import KINDS
 from app.projects.labelers import NewLabeler
 from app.web.content import ContentIn
-from app.web.wire import Answer, Name, Storable, Wire, example, storable_json
+from app.web.wire import Answer, JsonValue, Name, Storable, Wire, example
 
 # Checked by the kind itself, which knows its fields; documented by what the kinds say of them.
 LabelSchemaIn = Annotated[
@@ -24,9 +24,7 @@ class ExampleIn(ContentIn):
 
     model_config = example(text="Where is my invoice?", label="billing")
 
-    label: Annotated[Any, AfterValidator(storable_json)] = Field(
-        description="a value of the label schema"
-    )
+    label: JsonValue = Field(description="a value of the label schema")
 
 
 class LimitsIn(Wire):

@@ -174,6 +174,23 @@ CHECKS: dict[str, str] = {
                      WITH ORDINALITY AS l (each, number)
                 WHERE each->>'name' = r.label
             ) decided ON true
+            WHERE r.tally IS NULL
+            GROUP BY 1, 2
+        )
+        SELECT 'project ' || project_id || ' ' || coalesce(a.name, b.name) || ': '
+               || coalesce(a.n, 0) || ' counted, ' || coalesce(b.n, 0) || ' in the counter' AS found
+        FROM counted a FULL JOIN counter b USING (project_id, name)
+        WHERE coalesce(a.n, 0) <> coalesce(b.n, 0)
+    """,
+    "counters of compared values equal a recount": """
+        WITH counter AS (
+            SELECT project_id, name, sum(value) AS n FROM (
+                SELECT project_id, name, value FROM counter_totals
+                UNION ALL SELECT project_id, name, delta FROM counter_deltas
+            ) parts WHERE starts_with(name, 'compared.') GROUP BY 1, 2
+        ), counted AS (
+            SELECT r.project_id, t.name, sum(t.n::bigint) AS n
+            FROM reviews r CROSS JOIN LATERAL jsonb_each_text(r.tally) AS t (name, n)
             GROUP BY 1, 2
         )
         SELECT 'project ' || project_id || ' ' || coalesce(a.name, b.name) || ': '

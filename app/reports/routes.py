@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import Request
 
 from app.access.keys import Scope
 from app.access.secured import CurrentCaller, needs, secured_router
 from app.domain.agreement import BinAgreement, LabelAgreement
+from app.domain.compared import PartAgreement
 from app.domain.intervals import Estimate
 from app.infra.ids import Kind
 from app.reports.schemas import (
@@ -13,10 +16,11 @@ from app.reports.schemas import (
     CoverageOut,
     EstimateOut,
     LabelAgreementOut,
+    PartAgreementOut,
     PopulationOut,
     StatsOut,
 )
-from app.reports.service import AgreementReport, ReportService
+from app.reports.service import AgreementReport, ReportService, ValueReport
 from app.web.paging import path_id
 
 router = secured_router("reports")
@@ -60,23 +64,44 @@ async def get_stats(request: Request, project_id: str, caller: CurrentCaller) ->
     )
 
 
-def _show(report: AgreementReport) -> AgreementOut:
-    agreement = report.agreement
-    return AgreementOut(
-        label_schema_version=report.schema_version,
-        coverage=CoverageOut(
-            reviewed=report.reviewed,
-            without_label=agreement.unanswered,
-            waiting=report.waiting,
-            accepted=report.accepted,
-            note=_NOTE,
-        ),
-        accuracy=_estimate(agreement.accuracy),
-        cohen_kappa=_estimate(agreement.kappa),
-        labels=[_label(each) for each in agreement.by_label],
-        confusion=[list(row) for row in agreement.confusion],
-        by_confidence=[_bin(each) for each in report.bins],
+def _show(report: AgreementReport | ValueReport) -> AgreementOut:
+    coverage = CoverageOut(
+        reviewed=report.reviewed,
+        without_label=report.agreement.unanswered,
+        waiting=report.waiting,
+        accepted=report.accepted,
+        note=_NOTE,
     )
+    choice = report if isinstance(report, AgreementReport) else None
+    value = report if isinstance(report, ValueReport) else None
+    bins = report.bins if isinstance(report, AgreementReport) else report.agreement.bins
+    return AgreementOut(
+        kind=report.kind,
+        label_schema_version=report.schema_version,
+        coverage=coverage,
+        accuracy=_estimate(report.agreement.accuracy),
+        metrics=_estimates(value.agreement.metrics) if value else {},
+        cohen_kappa=_estimate(choice.agreement.kappa) if choice else None,
+        labels=[_label(each) for each in choice.agreement.by_label] if choice else [],
+        confusion=[list(row) for row in choice.agreement.confusion] if choice else [],
+        parts=[_part(each) for each in value.agreement.parts] if value else [],
+        by_confidence=[_bin(each) for each in bins],
+    )
+
+
+def _part(each: PartAgreement) -> PartAgreementOut:
+    return PartAgreementOut(
+        part=each.part,
+        tp=each.tp,
+        fp=each.fp,
+        fn=each.fn,
+        tn=each.tn,
+        **_estimates(each.measures),
+    )
+
+
+def _estimates(estimates: Mapping[str, Estimate]) -> dict[str, EstimateOut]:
+    return {name: _estimate(estimate) for name, estimate in estimates.items()}
 
 
 def _estimate(estimate: Estimate) -> EstimateOut:

@@ -51,6 +51,20 @@ class LabelAgreementOut(Answer):
     f1: EstimateOut
 
 
+class PartAgreementOut(Answer):
+    """How model and people agree on one part of a value: a label of several, a field."""
+
+    part: str
+    tp: int = Field(description="both said it")
+    fp: int = Field(description="the model alone")
+    fn: int = Field(description="people alone")
+    tn: int = Field(description="neither, where that is counted")
+    accuracy: EstimateOut | None = None
+    precision: EstimateOut | None = None
+    recall: EstimateOut | None = None
+    f1: EstimateOut | None = None
+
+
 class BinAgreementOut(Answer):
     """Agreement where the confidence is in [low, high); none in both: it is unknown."""
 
@@ -73,6 +87,7 @@ class CoverageOut(Answer):
 
 class AgreementOut(Answer):
     model_config = example(
+        kind="single_choice",
         label_schema_version=1,
         coverage={
             "reviewed": 13,
@@ -82,6 +97,7 @@ class AgreementOut(Answer):
             "note": "Reviewed items are those the policy sent to people.",
         },
         accuracy=_estimate(0.75, 0.468, 0.911, 12),
+        metrics={},
         cohen_kappa={**_estimate(0.5, 0.004, 0.996, 12), "method": "normal"},
         labels=[
             {
@@ -94,6 +110,7 @@ class AgreementOut(Answer):
             }
         ],
         confusion=[[5, 2], [1, 4]],
+        parts=[],
         by_confidence=[
             {
                 "low": 0.5,
@@ -105,14 +122,19 @@ class AgreementOut(Answer):
         ],
     )
 
+    kind: str = Field(description="of label")
     label_schema_version: int
     coverage: CoverageOut
-    accuracy: EstimateOut
-    cohen_kappa: EstimateOut
-    labels: list[LabelAgreementOut]
-    confusion: list[list[int]] = Field(
-        description="counts[predicted][actual], both in the order of `labels`"
+    accuracy: EstimateOut = Field(description="share on which model and people say the same")
+    metrics: dict[str, EstimateOut] = Field(
+        description="means of the kind's own metrics; of single_choice there are none"
     )
+    cohen_kappa: EstimateOut | None = Field(description="of single_choice")
+    labels: list[LabelAgreementOut] = Field(description="of single_choice")
+    confusion: list[list[int]] = Field(
+        description="of single_choice: counts[predicted][actual], in the order of `labels`"
+    )
+    parts: list[PartAgreementOut] = Field(description="of values with parts")
     by_confidence: list[BinAgreementOut]
 
 

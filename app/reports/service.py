@@ -15,7 +15,9 @@ from app.domain.agreement import (
     by_confidence_bin,
     model_agreement,
 )
+from app.domain.compared import ValueAgreement, value_agreement
 from app.domain.intervals import Population
+from app.domain.kinds.base import LabelSchema
 from app.domain.states import STATE_PREFIX, ItemState, counter_name
 from app.errors import NotFoundError
 from app.infra.db import Database
@@ -23,9 +25,10 @@ from app.ledger import counters
 from app.projects.schema_cache import read_schema
 from app.projects.service import require_visible
 from app.reports import queries
-from app.review.verdict import PREFIX, AgreementCell
+from app.review.verdict import PREFIX, AgreementCell, compared_prefix
 
 RATE_WINDOW_SECONDS = 10
+_REVIEWED = "items reviewed by people and labelled by the model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class AgreementReport:
     """Model against people over the items that people decided.
 
     Attributes:
-        schema_version: the label schema of these reviews.
+        kind: of label.
+        schema_version: the label schema of these reviews; those of earlier ones are not in it.
         reviewed: items people decided; what every figure speaks of.
         waiting: items still in review; in no figure.
         accepted: items the model decided alone; in no figure.
@@ -41,12 +45,25 @@ class AgreementReport:
         bins: the same by confidence.
     """
 
+    kind: str
     schema_version: int
     reviewed: int
     waiting: int
     accepted: int
     agreement: ModelAgreement
     bins: tuple[BinAgreement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueReport:
+    """The same for a kind of label whose values are compared by metrics."""
+
+    kind: str
+    schema_version: int
+    reviewed: int
+    waiting: int
+    accepted: int
+    agreement: ValueAgreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +93,9 @@ class ReportService:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def agreement(self, project_id: uuid.UUID, *, caller: Caller) -> AgreementReport:
+    async def agreement(
+        self, project_id: uuid.UUID, *, caller: Caller
+    ) -> AgreementReport | ValueReport:
         """How the model agrees with people.
 
         Raises:
@@ -86,16 +105,18 @@ class ReportService:
         schema = await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id})
         if schema is None:
             raise NotFoundError("no such project")
-        names = read_schema(schema["kind"], schema["definition"]).part_names
+        labels = read_schema(schema["kind"], schema["definition"])
         counts = await counters.read(self._database, project_id, prefix="")
         states = {state: counts.get(counter_name(state), 0) for state in ItemState}
+        if not labels.CONFUSION:
+            return _value_report(labels, counts, schema["version"], states)
         cells = [
             (AgreementCell.parse(name), count)
             for name, count in counts.items()
             if name.startswith(PREFIX)
         ]
         cells = [(cell, n) for cell, n in cells if cell.schema_version == schema["version"]]
-        return _report(cells, names, schema["version"], states)
+        return _report(cells, labels, schema["version"], states)
 
     async def stats(self, project_id: uuid.UUID, *, caller: Caller) -> StatsReport:
         """Counts, speed and age of what waits.
@@ -123,12 +144,36 @@ class ReportService:
         )
 
 
+def _value_report(
+    schema: LabelSchema, counts: dict[str, int], version: int, states: dict[ItemState, int]
+) -> ValueReport:
+    prefix = compared_prefix(version)
+    agreement = value_agreement(
+        schema,
+        {
+            name.removeprefix(prefix): count
+            for name, count in counts.items()
+            if name.startswith(prefix)
+        },
+        what=_REVIEWED,
+    )
+    return ValueReport(
+        kind=schema.KIND,
+        schema_version=version,
+        reviewed=agreement.n + agreement.unanswered,
+        waiting=states[ItemState.IN_REVIEW],
+        accepted=states[ItemState.ACCEPTED],
+        agreement=agreement,
+    )
+
+
 def _report(
     cells: list[tuple[AgreementCell, int]],
-    names: tuple[str, ...],
+    schema: LabelSchema,
     version: int,
     states: dict[ItemState, int],
 ) -> AgreementReport:
+    names = schema.part_names
     # plain lists while it is filled cell by cell: an array takes five times as long
     counts = [[0] * len(names) for _ in names]
     correct, sizes, unanswered = [0] * BIN_COUNT, [0] * BIN_COUNT, 0
@@ -143,8 +188,9 @@ def _report(
     reviewed = int(confusion.sum())
     # Reviewed items came by least confidence first, so nothing is claimed about any others; the
     # interval is that of items drawn like these.
-    population = Population("items reviewed by people and labelled by the model", of=reviewed)
+    population = Population(_REVIEWED, of=reviewed)
     return AgreementReport(
+        kind=schema.KIND,
         schema_version=version,
         reviewed=reviewed + unanswered,
         waiting=states[ItemState.IN_REVIEW],

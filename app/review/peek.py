@@ -12,6 +12,7 @@ from psycopg.rows import DictRow
 
 from app.infra.db import Database
 from app.infra.fresh import Fresh
+from app.projects.schema_cache import SchemaCache
 from app.review import queries
 
 FRESH_SECONDS = 0.25
@@ -49,8 +50,9 @@ class PeekCache:
     whatever the others do, pollers cost four look-ups a second.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, schemas: SchemaCache) -> None:
         self._database = database
+        self._schemas = schemas
         self._fresh: Fresh[tuple[uuid.UUID, int], Head] = Fresh(
             self._look_up, seconds=FRESH_SECONDS, max_kept=_MAX_KEPT
         )
@@ -73,6 +75,8 @@ class PeekCache:
 
     async def _look_up(self, question: tuple[uuid.UUID, int]) -> Head:
         project_id, limit = question
-        return Head(
-            await self._database.fetch_all(queries.PEEK, {"project_id": project_id, "limit": limit})
+        rows = await self._database.fetch_all(
+            queries.PEEK, {"project_id": project_id, "limit": limit}
         )
+        await self._schemas.decode(project_id, rows)
+        return Head(rows)

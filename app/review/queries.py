@@ -67,7 +67,7 @@ LEFT JOIN matched m USING (position)
 LEFT JOIN leased l ON l.id = m.id
 LEFT JOIN LATERAL (
     SELECT i.external_id, p.content, p.metadata, i.label, i.confidence, i.confidence_source,
-           i.unknown_reason, i.route_reason, i.prediction_id, r.alternatives
+           i.unknown_reason, i.route_reason, i.prediction_id, r.alternatives, r.parts
     FROM items i
     JOIN item_payloads p ON p.item_id = i.id
     LEFT JOIN predictions r ON r.id = i.prediction_id
@@ -100,7 +100,8 @@ _VISIBLE = "AND (%(projects)s::uuid[] IS NULL OR a.project_id = ANY(%(projects)s
 _ASSIGNMENT = """
 SELECT a.id, a.item_id, a.round, a.state, a.reviewer, a.lease_token, a.lease_expires_at, a.draft,
        i.external_id, p.content, p.metadata, i.label, i.confidence, i.confidence_source,
-       i.unknown_reason, i.route_reason, i.prediction_id, r.alternatives
+       i.unknown_reason, i.route_reason, i.prediction_id, r.alternatives, r.parts,
+       a.project_id
 FROM assignments a
 JOIN items i ON i.id = a.item_id
 JOIN item_payloads p ON p.item_id = a.item_id
@@ -124,6 +125,17 @@ WHERE a.project_id = %(project_id)s AND a.reviewer = %(reviewer)s AND a.state = 
 ORDER BY a.id
 """
 )
+
+# What a value's offsets count in: the item's text as the labeler that labelled it makes it.
+TEXT = """
+SELECT p.content, l.template
+FROM items i
+JOIN item_payloads p ON p.item_id = i.id
+JOIN projects o ON o.id = i.project_id
+LEFT JOIN predictions r ON r.id = i.prediction_id
+JOIN labelers l ON l.id = coalesce(r.labeler_id, o.labeler_id)
+WHERE i.id = %(item_id)s
+"""
 
 RECORDED = """
 SELECT id, item_id, project_id, label, comment, created_at,
@@ -197,7 +209,8 @@ _RECORD = f"""
 WITH given AS (
     SELECT * FROM jsonb_to_recordset(%(rows)s) AS r (
         assignment_id uuid, reviewer text, lease_token uuid, prediction_id uuid, review_id uuid,
-        final_id uuid, label text, comment text, label_schema_id uuid, deltas jsonb, events jsonb
+        final_id uuid, label text, comment text, label_schema_id uuid, tally jsonb, deltas jsonb,
+        events jsonb
     )
 ), held AS (
     SELECT g.*, a.item_id, a.slot, a.round, i.policy_id
@@ -224,9 +237,9 @@ WITH given AS (
       AND assignment_id = ANY (ARRAY(SELECT assignment_id FROM held))
 ), reviewed AS (
     INSERT INTO reviews (id, project_id, item_id, assignment_id, round, reviewer, label, comment,
-                         prediction_id, label_schema_id)
+                         prediction_id, label_schema_id, tally)
     SELECT h.review_id, %(project_id)s, h.item_id, h.assignment_id, h.round, h.reviewer, h.label,
-           h.comment, h.prediction_id, h.label_schema_id
+           h.comment, h.prediction_id, h.label_schema_id, h.tally
     FROM held h
     RETURNING id, created_at
 ), completed AS (

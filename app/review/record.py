@@ -19,14 +19,14 @@ from app.infra.together import Together
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
 from app.review import queries
-from app.review.verdict import verdict_deltas
+from app.review.verdict import verdict_counts
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a person decided."""
 
-    label: str
+    label: Any
     comment: str | None
 
     def as_draft(self) -> dict[str, Any]:
@@ -40,12 +40,14 @@ class RecordedReview:
     review_id: uuid.UUID
     item_id: uuid.UUID
     project_id: uuid.UUID
-    label: str
+    label: Any
     agreed: bool | None
     created_at: datetime
 
 
-async def recorded(database: Database, row: DictRow, verdict: Verdict) -> RecordedReview:
+async def recorded(
+    database: Database, row: DictRow, verdict: Verdict, *, schema: LabelSchema, text: str | None
+) -> RecordedReview:
     """What a submitted assignment was answered with, for the same verdict sent again.
 
     Raises:
@@ -53,7 +55,8 @@ async def recorded(database: Database, row: DictRow, verdict: Verdict) -> Record
     """
     review = await database.fetch_one(queries.RECORDED, {"assignment_id": row["id"]})
     assert review is not None, "a submitted assignment has its review"
-    if (review["label"], review["comment"]) != (verdict.label, verdict.comment):
+    label = schema.encode(accepted(schema, verdict, text=text))
+    if (review["label"], review["comment"]) != (label, verdict.comment):
         raise ConflictError(
             "this assignment was submitted already, with another verdict",
             code="assignment_closed",
@@ -63,8 +66,10 @@ async def recorded(database: Database, row: DictRow, verdict: Verdict) -> Record
         review_id=review["id"],
         item_id=review["item_id"],
         project_id=review["project_id"],
-        label=review["label"],
-        agreed=None if predicted is None else predicted == review["label"],
+        label=schema.decode(review["label"]),
+        agreed=None
+        if predicted is None
+        else schema.equal(schema.decode(predicted), schema.decode(review["label"])),
         created_at=review["created_at"],
     )
 
@@ -79,7 +84,7 @@ class Recorder:
         )
 
     async def record(
-        self, row: DictRow, verdict: Verdict, *, schema: LabelSchema, alone: bool
+        self, row: DictRow, verdict: Verdict, *, schema: LabelSchema, text: str | None, alone: bool
     ) -> RecordedReview | None:
         """Stores a verdict and completes its item, in one statement that commits by itself.
 
@@ -87,6 +92,7 @@ class Recorder:
             row: how the assignment and its item stood, as `lease.Standings` read it.
             verdict: what was decided.
             schema: the project's current one.
+            text: the item's text, where the schema needs it.
             alone: waits for whoever holds the item, where others that are recorded together with
                 it would have to wait as well.
 
@@ -98,18 +104,20 @@ class Recorder:
             InvalidError: the label is not of the schema.
             ConflictError: the item is not in review any more.
         """
-        try:
-            schema.accept(verdict.label, text=None)
-        except ValueFaultError as error:
-            raise invalid_field(f"/label{error.pointer}", error.detail) from error
+        value = accepted(schema, verdict, text=text)
         if row["item_state"] != ItemState.IN_REVIEW:
             raise ConflictError("the item is not in review any more", code="item_not_in_review")
-        review_id, predicted = new_id(), row["label"]
-        deltas = verdict_deltas(
-            schema_version=row["label_schema_version"],
+        review_id = new_id()
+        predicted = _predicted(schema, row["label"], text=text)
+        agreed = None if row["label"] is None else False
+        if predicted is not None:
+            agreed = schema.equal(predicted, value)
+        counts = verdict_counts(
+            schema,
+            version=row["label_schema_version"],
             confidence=row["confidence"],
-            predicted=None if predicted is None else schema.part_names.index(predicted),
-            actual=schema.part_names.index(verdict.label),
+            predicted=predicted,
+            actual=value,
         )
         project_id: uuid.UUID = row["project_id"]
         given = {
@@ -119,11 +127,12 @@ class Recorder:
             "prediction_id": None if row["prediction_id"] is None else str(row["prediction_id"]),
             "review_id": str(review_id),
             "final_id": str(new_id()),
-            "label": verdict.label,
+            "label": schema.encode(value),
             "comment": verdict.comment,
             "label_schema_id": str(row["label_schema_id"]),
-            "deltas": deltas,
-            "events": events.as_rows(_told(row, review_id, verdict.label)),
+            "tally": counts.tally,
+            "deltas": counts.deltas,
+            "events": events.as_rows(_told(row, review_id, agreed=agreed)),
         }
         if alone:
             (created_at,) = await self._write(project_id, [given], statement=queries.RECORD_ALONE)
@@ -135,8 +144,8 @@ class Recorder:
             review_id=review_id,
             item_id=row["item_id"],
             project_id=project_id,
-            label=verdict.label,
-            agreed=None if predicted is None else predicted == verdict.label,
+            label=value,
+            agreed=agreed,
             created_at=created_at,
         )
 
@@ -155,7 +164,29 @@ class Recorder:
         return [stored.get(each["review_id"]) for each in given]
 
 
-def _told(row: DictRow, review_id: uuid.UUID, label: str) -> list[NewEvent]:
+def accepted(schema: LabelSchema, verdict: Verdict, *, text: str | None) -> Any:
+    """The verdict's value as the schema spells it.
+
+    Raises:
+        InvalidError: it is none of the schema's.
+    """
+    try:
+        return schema.accept(verdict.label, text=text)
+    except ValueFaultError as error:
+        raise invalid_field(f"/label{error.pointer}", error.detail) from error
+
+
+def _predicted(schema: LabelSchema, stored: str | None, *, text: str | None) -> Any | None:
+    """The model's value; None where it gave none, or none that this schema version knows."""
+    if stored is None:
+        return None
+    try:
+        return schema.accept(schema.decode(stored), text=text)
+    except ValueFaultError:
+        return None
+
+
+def _told(row: DictRow, review_id: uuid.UUID, *, agreed: bool | None) -> list[NewEvent]:
     item_id = to_wire(Kind.ITEM, row["item_id"])
     return [
         NewEvent(
@@ -164,7 +195,7 @@ def _told(row: DictRow, review_id: uuid.UUID, label: str) -> list[NewEvent]:
                 "review_id": to_wire(Kind.REVIEW, review_id),
                 "item_id": item_id,
                 "reviewer": row["reviewer"],
-                "agreed": None if row["label"] is None else row["label"] == label,
+                "agreed": agreed,
             },
         ),
         NewEvent(EventType.ITEM_COMPLETED, {"item_id": item_id, "route": row["route"]}),

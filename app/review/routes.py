@@ -10,7 +10,7 @@ from app.access.keys import Scope
 from app.access.secured import CurrentCaller, needs, secured_router
 from app.errors import ConflictError
 from app.infra.ids import Kind, to_wire
-from app.items.routes import show_confidence
+from app.items.routes import show_confidence, show_parts
 from app.items.schemas import AlternativeOut
 from app.review.record import Verdict
 from app.review.schemas import (
@@ -234,12 +234,14 @@ def _show_assignment(row: DictRow) -> AssignmentOut:
             external_id=row["external_id"],
             content=row["content"],
             metadata=row["metadata"],
+            text=row["text"],
             label=row["label"],
             confidence=show_confidence(row),
             alternatives=[
                 AlternativeOut(label=label, probability=mass)
                 for label, mass in row["alternatives"] or []
             ],
+            parts=show_parts(row),
             route_reason=row["route_reason"],
         ),
     )

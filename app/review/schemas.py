@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.items.schemas import AlternativeOut, ConfidenceOut
-from app.web.wire import Answer, Storable, Wire, WireId, example
+from app.items.schemas import AlternativeOut, ConfidenceOut, PartOut
+from app.web.wire import Answer, JsonValue, Storable, Wire, WireId, example
 
 _LEASE = {"lease_token": "5f2b1c9e8d7a46b3a0c4d2e1f6b7a8c9"}
 _ITEM = "itm_01k2m3n4p5q6r7s8t9v0w1x2y3"
@@ -36,7 +36,7 @@ class SubmitIn(LeaseIn):
 
     model_config = example(**_LEASE, label="billing", comment="two invoices are named")
 
-    label: Annotated[str, Field(max_length=200), Storable]
+    label: JsonValue = Field(description="a value of the project's label schema")
     comment: Annotated[str, Field(max_length=10_000), Storable] | None = None
 
 
@@ -54,7 +54,7 @@ class QueueEntryOut(Answer):
 
     item_id: str
     external_id: str | None
-    label: str | None
+    label: Any
     confidence: ConfidenceOut
     route_reason: str
     waiting_since: datetime
@@ -71,9 +71,13 @@ class AssignmentItemOut(Answer):
     external_id: str | None
     content: dict[str, Any]
     metadata: dict[str, Any] | None
-    label: str | None
+    text: str | None = Field(
+        description="the text that offsets count in, of a kind of label that has some"
+    )
+    label: Any
     confidence: ConfidenceOut
     alternatives: list[AlternativeOut]
+    parts: list[PartOut]
     route_reason: str
 
 
@@ -88,12 +92,14 @@ class AssignmentOut(Answer):
             "external_id": "mail-1042",
             "content": {"text": "I was charged twice."},
             "metadata": {"lang": "en"},
+            "text": None,
             "label": "billing",
             "confidence": {"value": 0.62, "source": "logprobs", "reason": None},
             "alternatives": [
                 {"label": "billing", "probability": 0.62},
                 {"label": "bug", "probability": 0.38},
             ],
+            "parts": [],
             "route_reason": "below_threshold",
         },
         draft=None,
@@ -131,7 +137,7 @@ class ReviewOut(Answer):
 
     id: str
     item_id: str
-    label: str
+    label: Any
     agreed: bool | None = Field(
         description="whether the model had said the same; none where it gave no label"
     )

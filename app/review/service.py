@@ -13,6 +13,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from app.access.keys import Caller
+from app.domain.content import TemplateError, text_of
 from app.errors import NotFoundError
 from app.infra.db import Database, is_unavailable, json_rows
 from app.infra.ids import Kind, new_id, to_wire
@@ -20,7 +21,7 @@ from app.infra.metrics import leases_expired, review_recorded
 from app.infra.together import Together
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
-from app.projects.schema_cache import SchemaCache
+from app.projects.schema_cache import SchemaCache, decode_row
 from app.projects.service import require_visible
 from app.review import lease, queries
 from app.review.peek import Head, PeekCache
@@ -59,10 +60,10 @@ class _Got:
 class ReviewService:
     """The way of an item through people's hands."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, schemas: SchemaCache) -> None:
         self._database = database
-        self._peeks = PeekCache(database)
-        self._schemas = SchemaCache(database)
+        self._schemas = schemas
+        self._peeks = PeekCache(database, schemas)
         self._standings = lease.Standings(database)
         self._recorder = Recorder(database)
         self._claims: Together[uuid.UUID, _Ask, _Got] = Together(
@@ -102,7 +103,7 @@ class ReviewService:
         if not claimed:
             await self._require_project(project_id)
         self._peeks.changed(project_id, reviewer=caller.reviewer)
-        return claimed
+        return await self._readable(project_id, claimed)
 
     async def _claim_together(self, project_id: uuid.UUID, asks: Sequence[_Ask]) -> list[_Got]:
         places = [place for place, ask in enumerate(asks) for _ in range(ask.limit)]
@@ -139,6 +140,7 @@ class ReviewService:
         )
         if row is None:
             raise NotFoundError("no such assignment")
+        await self._readable(row["project_id"], [row])
         return row
 
     async def held(self, project_id: uuid.UUID, *, caller: Caller) -> list[DictRow]:
@@ -153,7 +155,7 @@ class ReviewService:
         )
         if not rows:
             await self._require_project(project_id)
-        return rows
+        return await self._readable(project_id, rows)
 
     async def renew(
         self, assignment_id: uuid.UUID, *, lease_token: uuid.UUID, caller: Caller
@@ -219,8 +221,10 @@ class ReviewService:
         while True:
             row = await self._standings.get(assignment_id, caller=caller)
             lease.require_holder(row, lease_token, caller=caller)
+            schema = await self._schemas.get(row["label_schema_id"])
+            text = await self._text(row["item_id"]) if schema.NEEDS_TEXT else None
             if row["state"] == "submitted":
-                return await recorded(self._database, row, verdict)
+                return await recorded(self._database, row, verdict, schema=schema, text=text)
             try:
                 lease.require_lease(row)
             except lease.LeaseLostError as error:
@@ -229,8 +233,9 @@ class ReviewService:
                     {"assignment_id": assignment_id, "draft": Jsonb(verdict.as_draft())},
                 )
                 raise error.problem from None
-            schema = await self._schemas.get(row["label_schema_id"])
-            review = await self._recorder.record(row, verdict, schema=schema, alone=tried)
+            review = await self._recorder.record(
+                row, verdict, schema=schema, text=text, alone=tried
+            )
             if review is not None:
                 self._peeks.changed(review.project_id, reviewer=caller.reviewer)
                 review_recorded(agreed=review.agreed)
@@ -259,6 +264,26 @@ class ReviewService:
                 await events.record(connection, project, told)
         leases_expired("review", len(rows))
         return len(rows)
+
+    async def _readable(self, project_id: uuid.UUID, rows: list[DictRow]) -> list[DictRow]:
+        """Rows of assignments with their values, and with the text that offsets count in."""
+        schema = await self._schemas.of_project(project_id)
+        for row in rows:
+            row["text"] = None
+            if schema is not None:
+                decode_row(schema, row)
+                if schema.NEEDS_TEXT:
+                    row["text"] = await self._text(row["item_id"])
+        return rows
+
+    async def _text(self, item_id: uuid.UUID) -> str:
+        row = await self._database.fetch_one(queries.TEXT, {"item_id": item_id})
+        if row is None:
+            raise NotFoundError("no such assignment")
+        try:
+            return text_of(row["content"], template=row["template"])
+        except TemplateError:
+            return text_of(row["content"])
 
     async def _require_project(self, project_id: uuid.UUID) -> None:
         if await self._database.fetch_one(queries.PROJECT_EXISTS, {"project_id": project_id}):

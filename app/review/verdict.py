@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 from app.domain.agreement import confidence_bin
+from app.domain.compared import tally
+from app.domain.kinds.base import LabelSchema
 from app.domain.states import Transition, state_deltas
 
 PREFIX = "agreement."
@@ -46,9 +49,53 @@ class AgreementCell:
         )
 
 
-def verdict_deltas(
-    *, schema_version: int, confidence: float | None, predicted: int | None, actual: int
-) -> dict[str, int]:
-    """What one person's verdict that completes an item adds to the project's counters."""
-    cell = AgreementCell(schema_version, confidence_bin(confidence), predicted, actual)
-    return {cell.name(): 1, **state_deltas(Transition.COMPLETE, 1)}
+def compared_prefix(schema_version: int) -> str:
+    """How the counters of values begin that are compared by one version of a schema."""
+    return f"compared.{schema_version}."
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictCounts:
+    """What one person's verdict that completes an item adds to the project's counters.
+
+    Attributes:
+        deltas: all of it.
+        tally: the part of it that no confusion matrix tells, stored with the review so that it
+            can be counted again; None for a kind that has one.
+    """
+
+    deltas: dict[str, int]
+    tally: dict[str, int] | None
+
+
+def verdict_counts(
+    schema: LabelSchema,
+    *,
+    version: int,
+    confidence: float | None,
+    predicted: Any | None,
+    actual: Any,
+) -> VerdictCounts:
+    """The counts of a verdict.
+
+    Args:
+        schema: in which both speak.
+        version: the schema's.
+        confidence: of the model's value; None where it is unknown.
+        predicted: the model's value; None where it gave none of this schema.
+        actual: the person's value.
+    """
+    moved = state_deltas(Transition.COMPLETE, 1)
+    if schema.CONFUSION:
+        positions = schema.part_names.index
+        cell = AgreementCell(
+            version,
+            confidence_bin(confidence),
+            None if predicted is None else positions(predicted),
+            positions(actual),
+        )
+        return VerdictCounts({cell.name(): 1, **moved}, None)
+    counts = tally(schema, confidence=confidence, predicted=predicted, actual=actual)
+    prefix = compared_prefix(version)
+    named = {f"{prefix}{name}": count for name, count in counts.items()}
+    return VerdictCounts({**named, **moved}, named)

@@ -156,4 +156,5 @@ Limit = Annotated[int, Field(ge=1, le=1000)]
 Moment = Annotated[
     AwareDatetime, Field(strict=False), BeforeValidator(_written_out), AfterValidator(_in_range)
 ]
+JsonValue = Annotated[Any, AfterValidator(storable_json)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from app.domain.agreement import BIN_COUNT, confidence_bin
-from app.review.verdict import AgreementCell, verdict_deltas
+from app.domain.kinds.single_choice import SingleChoiceSchema
+from app.domain.labels import LabelSet
+from app.review.verdict import AgreementCell, verdict_counts
 
 
 class TestAgreementCell:
@@ -23,17 +25,26 @@ class TestAgreementCell:
         assert len({cell.name() for cell in cells}) == len(cells)
 
 
-class TestVerdictDeltas:
+LABELS = ("a", "b", "c")
+SCHEMA = SingleChoiceSchema(LabelSet.of(LABELS))
+
+
+class TestVerdictCounts:
     @pytest.mark.parametrize(
         ("confidence", "predicted"),
         [(0.93, 1), (0.0, 0), (1.0, 2), (None, 1), (None, None)],
         ids=["known", "none at all", "certain", "unknown", "no label"],
     )
-    def test_count_the_verdict_in_one_cell_and_complete_the_item(
+    def test_a_choice_is_counted_in_one_cell_and_completes_the_item(
         self, confidence: float | None, predicted: int | None
     ) -> None:
-        deltas = verdict_deltas(
-            schema_version=1, confidence=confidence, predicted=predicted, actual=2
+        counts = verdict_counts(
+            SCHEMA,
+            version=1,
+            confidence=confidence,
+            predicted=None if predicted is None else LABELS[predicted],
+            actual="c",
         )
         cell = AgreementCell(1, confidence_bin(confidence), predicted, 2)
-        assert deltas == {cell.name(): 1, "items.in_review": -1, "items.completed": 1}
+        assert counts.deltas == {cell.name(): 1, "items.in_review": -1, "items.completed": 1}
+        assert counts.tally is None

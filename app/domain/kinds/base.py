@@ -21,9 +21,6 @@ from app.domain.labels import LabelProblem, LabelSetError
 from app.domain.tokens import Token
 from app.domain.unknown import Unknown, Unusable
 
-MICRO = 1_000_000
-"""Counters are whole numbers: a metric in [0, 1] is counted in millionths."""
-
 
 class SchemaError(LabelSetError):
     """The definition is no schema of its kind; `problems` have JSON pointers into it."""
@@ -133,6 +130,8 @@ class LabelSchema(ABC):
     """Whether values speak of places in the item's text, so that it must be at hand."""
     STRINGS: ClassVar[bool] = False
     """Whether a value is a string, stored as it is."""
+    CONFUSION: ClassVar[bool] = False
+    """Whether a value is one of `part_names`, so that a confusion matrix tells all."""
     METRICS: ClassVar[tuple[str, ...]] = ()
     """Names of the metrics of `compare`; the first is the kind's own."""
     PART_MEASURES: ClassVar[tuple[str, ...]] = ()
@@ -265,6 +264,5 @@ def problems_under(pointer: str, problems: Iterable[LabelProblem]) -> list[Label
 def refuse_unknown(definition: Mapping[str, Any], known: Iterable[str]) -> list[LabelProblem]:
     """A problem for each field of a definition that its kind does not know."""
     return [
-        LabelProblem(f"/{name}", "unknown field")
-        for name in sorted(set(definition) - set(known))
+        LabelProblem(f"/{name}", "unknown field") for name in sorted(set(definition) - set(known))
     ]

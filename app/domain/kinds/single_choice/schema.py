@@ -22,6 +22,7 @@ class SingleChoiceSchema(LabelSchema):
 
     KIND: ClassVar[str] = "single_choice"
     STRINGS: ClassVar[bool] = True
+    CONFUSION: ClassVar[bool] = True
     METRICS: ClassVar[tuple[str, ...]] = ("exact",)
     FIELD: ClassVar[str] = "label"
 
