@@ -165,9 +165,6 @@ class MultiChoiceSchema(LabelSchema):
         held = [part.name for part in parts if part.value]
         return Decided(held, Score.of_parts(parts))
 
-    def parts_of(self, value: Any) -> dict[str, bool]:
-        return {name: name in value for name in self.labels.names}
-
     def compare(self, predicted: Any, actual: Any) -> Comparison:
         """Equal is the same set; the Jaccard index of two empty ones is 1."""
         model, person = frozenset(predicted), frozenset(actual)
