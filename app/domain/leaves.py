@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from app.domain.confidence import label_prefixes, score_walk
+from app.domain.confidence import ChoiceScore, label_prefixes, score_walk
 from app.domain.labels import LabelSet
 from app.domain.literals import WHITE_SPACE
 from app.domain.tokens import ROUNDING
 from app.domain.unknown import Unknown, UnknownReason
-from app.domain.walk import EXCESS, Walk, behind_layout
+from app.domain.walk import EXCESS, Prefixes, Walk, behind_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,7 +82,20 @@ class LeafScore(NamedTuple):
 def closed_leaf(
     spelling: Spelling, place: Place, *, among: LabelSet | Literals, value: str | bool | None
 ) -> LeafScore | Unknown:
-    """The confidence of a value that is one of a few, as `score_choice` has it.
+    """The confidence of a value that is one of a few: its share, as `closed_choice` has it."""
+    choice = closed_choice(spelling, place, among=among, value=value)
+    if isinstance(choice, Unknown):
+        return choice
+    if isinstance(among, LabelSet):
+        place = place.inside()
+    tokens = spelling.over(place.start, place.end)
+    return LeafScore(choice.p_norm, choice.logit, choice.log_p_raw, tokens)
+
+
+def closed_choice(
+    spelling: Spelling, place: Place, *, among: LabelSet | Literals, value: str | bool | None
+) -> ChoiceScore | Unknown:
+    """The distribution over the few values of which one was chosen, as `score_choice` has it.
 
     Unknown: no alternatives where the values part, clamped, not a distribution.
 
@@ -93,13 +106,13 @@ def closed_leaf(
             and says nothing. With `Literals` the value is told from its first byte on.
         value: which it is, as the set spells it.
     """
+    prefixes: Prefixes
     if isinstance(among, LabelSet):
         place = place.inside()
         prefixes, own = label_prefixes(among), among.index(str(value))
-        walk = Walk(prefixes, [0.0] * len(among), gap=place.gap, layout=place.layout)
     else:
-        own = among.index(value)
-        walk = Walk(among, [0.0] * len(among.names), gap=place.gap, layout=place.layout)
+        prefixes, own = among, among.index(value)
+    walk = Walk(prefixes, [0.0] * len(among.names), gap=place.gap, layout=place.layout)
     tokens = spelling.over(place.start, place.end)
     unknown = walk.along(
         spelling.tokens[tokens.start : tokens.stop],
@@ -107,10 +120,7 @@ def closed_leaf(
         start=place.start,
         position=spelling.begins[tokens.start],
     )
-    if unknown:
-        return unknown
-    score = score_walk(walk, names=among.names, own=own)
-    return LeafScore(score.p_norm, score.logit, score.log_p_raw, tokens)
+    return unknown or score_walk(walk, names=among.names, own=own)
 
 
 def open_leaf(spelling: Spelling, place: Place) -> LeafScore | Unknown:

@@ -14,19 +14,31 @@ from app.domain.content import TemplateError, text_of
 from app.domain.kinds.base import LabelSchema
 from app.domain.prompting import Prompt
 from app.domain.unknown import UnknownReason
+from app.domain.usage import Usage
 from app.labeling.answer import Reading, UnreadableResponseError, read_completion
 from app.labeling.client import CallError, ModelClient, within
 from app.labeling.observed import attempt_answered, attempt_failed, observed_call
 
+_NOTHING = Usage()
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An item this process holds: its fencing token, the attempts burned so far, its content."""
+    """An item this process holds.
+
+    Attributes:
+        item_id: which.
+        token: of the claim, which fences what is written.
+        attempts: burned so far.
+        content: what is asked about.
+        reserved: micros that its lease holds of the project's budget; 0 where there is none.
+    """
 
     item_id: uuid.UUID
     token: uuid.UUID
     attempts: int
     content: dict[str, Any]
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,7 @@ class Answered:
     reading: Reading
     repaired: bool
     seconds: float
+    usage: Usage = _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,7 @@ class Failed:
     reason: UnknownReason
     detail: str
     retry_after: float | None
+    usage: Usage = _NOTHING
 
 
 Outcome = Answered | Failed

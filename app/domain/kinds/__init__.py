@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from app.domain.kinds.base import LabelSchema, SchemaError
+from app.domain.kinds.fields import FieldsSchema
 from app.domain.kinds.multi_choice import MultiChoiceSchema
 from app.domain.kinds.single_choice import SingleChoiceSchema
 from app.domain.kinds.text import TextSchema
@@ -16,6 +17,7 @@ KINDS: Final[Mapping[str, type[LabelSchema]]] = {
     for schema in (
         SingleChoiceSchema,
         MultiChoiceSchema,
+        FieldsSchema,
         TextSchema,
     )
 }

@@ -7,10 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from app.domain import decisions
 from app.domain.answers import decode_answer
 from app.domain.json_places import find_places
-from app.domain.kinds.base import Comparison, LabelSchema, Part, Score, ValueFaultError
+from app.domain.kinds.base import (
+    Comparison,
+    Decided,
+    LabelSchema,
+    Part,
+    Score,
+    ValueFaultError,
+)
 from app.domain.kinds.closed import described, labels_definition_schema, listed, parse_labels
+from app.domain.kinds.decided import part_of
 from app.domain.labels import LabelSet
 from app.domain.leaves import LeafScore, Spelling, closed_leaf
 from app.domain.literals import BOOLEAN
@@ -135,6 +144,26 @@ class MultiChoiceSchema(LabelSchema):
             leaves.append(leaf)
             parts.append(Part(name, applies, leaf.confidence, leaf.logit))
         return Score.of_parts(parts, p_raw=spelling.p_raw(leaves))
+
+    def parts_of(self, value: Any) -> dict[str, bool]:
+        return {name: name in value for name in self.labels.names}
+
+    def decision_questions(self) -> tuple[decisions.Question, ...] | None:
+        if len(self.labels) > decisions.MAX_QUESTIONS:
+            return None
+        return tuple(
+            decisions.Judge(
+                label.name,
+                f"The label {json.dumps(label.name, ensure_ascii=False)} applies to the item."
+                + (f" It means: {label.description}" if label.description else ""),
+            )
+            for label in self.labels
+        )
+
+    def decide(self, answers: Sequence[decisions.Answer]) -> Decided | Unusable:
+        parts = [part_of(answer) for answer in answers if isinstance(answer, decisions.Judged)]
+        held = [part.name for part in parts if part.value]
+        return Decided(held, Score.of_parts(parts))
 
     def compare(self, predicted: Any, actual: Any) -> Comparison:
         """Equal is the same set; the Jaccard index of two empty ones is 1."""
