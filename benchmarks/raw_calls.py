@@ -12,7 +12,7 @@ import aiohttp
 from app.domain import prompting
 from app.domain.kinds.single_choice import SingleChoiceSchema
 from app.domain.labels import LabelSet
-from app.labeling.call import Question
+from app.labeling.question import Question
 from benchmarks.fill import LABELS
 
 
@@ -29,7 +29,7 @@ async def calls(url: str, *, count: int, in_flight: int) -> dict[str, float]:
         async def client() -> None:
             for number in left:
                 prompt = prompting.build_prompt(system, {"text": f"text {number}"})
-                body = json.dumps(question.request(prompt))
+                body = json.dumps(question.request(prompt).body)
                 headers = {"Content-Type": "application/json"}
                 async with session.post(
                     f"{url}/chat/completions", data=body, headers=headers

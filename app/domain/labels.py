@@ -63,7 +63,7 @@ def _fold_character(character: str) -> str:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Two to 500 labels in the order given, no two of which a person could mistake for each other.
+    """Up to 500 labels in the order given, no two of which a person could mistake for each other.
 
     Make one with `of` or `from_rows`, which check it. Equal sets hash alike, and the hash is
     computed once: a set is the key under which what is derived from it is kept.
@@ -79,16 +79,16 @@ class LabelSet:
         return self._hash
 
     @classmethod
-    def of(cls, labels: Iterable[Label | str]) -> LabelSet:
+    def of(cls, labels: Iterable[Label | str], *, least: int = MIN_LABELS) -> LabelSet:
         """The set of these labels; a plain string is a label without a description.
 
         Raises:
-            LabelSetError: fewer than 2 or more than 500 labels; a name that is blank, too long,
+            LabelSetError: fewer than the least or more than 500 labels; a name that is blank, too long,
                 has white space around it, or holds a character that cannot be shown; two names
                 that are the same but for case, white space, invisible characters or Unicode form.
         """
         entries = tuple(Label(entry) if isinstance(entry, str) else entry for entry in labels)
-        problems = [*_count_problems(len(entries))]
+        problems = [*_count_problems(len(entries), least)]
         if len(entries) <= MAX_LABELS:  # a longer list is refused whole, not read
             problems += label_problems(entries)
         if problems:
@@ -96,14 +96,14 @@ class LabelSet:
         return cls(entries)
 
     @classmethod
-    def from_rows(cls, rows: Sequence[object]) -> LabelSet:
+    def from_rows(cls, rows: Sequence[object], *, least: int = MIN_LABELS) -> LabelSet:
         """The set of labels given as names or as `{"name": …, "description": …}`.
 
         Raises:
             LabelSetError: as `of`; also a row that is neither.
         """
         if len(rows) > MAX_LABELS:  # refused whole, not read
-            raise LabelSetError(_count_problems(len(rows)))
+            raise LabelSetError(_count_problems(len(rows), least))
         labels: list[Label | str] = []
         problems = []
         for index, row in enumerate(rows):
@@ -129,7 +129,7 @@ class LabelSet:
         if problems:
             raise LabelSetError(problems)
         try:
-            return cls.of(labels)
+            return cls.of(labels, least=least)
         except LabelSetError as error:
             # a label that was given as a string has no field `name`
             raise LabelSetError(
@@ -190,9 +190,10 @@ def _pointer(pointer: str, rows: Sequence[object]) -> str:
     return f"/{index}" if field and isinstance(rows[int(index)], str) else pointer
 
 
-def _count_problems(count: int) -> Iterable[LabelProblem]:
-    if count < MIN_LABELS:
-        yield LabelProblem("", f"at least {MIN_LABELS} labels are needed, {count} given")
+def _count_problems(count: int, least: int) -> Iterable[LabelProblem]:
+    if count < least:
+        needed = "1 label is" if least == 1 else f"{least} labels are"
+        yield LabelProblem("", f"at least {needed} needed, {count} given")
     if count > MAX_LABELS:
         yield LabelProblem("", f"at most {MAX_LABELS} labels are possible, {count} given")
 

@@ -1,26 +1,43 @@
 """Calls to OpenAI-compatible servers: one try, one total deadline, failures told apart.
 
 The openai SDK says what a request to an endpoint is: its address, its headers, its transport. It
-is asked once an endpoint, not once a call: building the same request again and reading the answer
-into types took it two thirds of the CPU of a label. Retries are the service's own, which decides
-and remembers.
+is asked once an endpoint and interface, not once a call: building the same request again and
+reading the answer into types took it two thirds of the CPU of a label. Retries are the service's
+own, which decides and remembers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from app.domain.backoff import FailureClass
-from app.domain.unknown import UnknownReason
+from app.labeling.endpoint import (
+    CallError,
+    ModelClient,
+    ModelClients,
+    RawAnswer,
+    address_of,
+    not_sent,
+    parse_retry_after,
+    status_error,
+    unreachable,
+    unreadable,
+)
+
+__all__ = [
+    "MAX_ANSWER_BYTES",
+    "CallError",
+    "ModelClient",
+    "ModelClients",
+    "OpenAIClient",
+    "OpenAIClients",
+    "RawAnswer",
+    "parse_retry_after",
+]
 
 # What the SDK sends where a server wants no key.
 _NO_KEY = "none"
@@ -34,49 +51,6 @@ _PLAIN_HEADERS = frozenset({"accept", "connection", "content-type", "host", "use
 # they differ from call to call
 _NOT_OURS = frozenset({"content-length", "transfer-encoding"})
 _write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, slots=True)
-class RawAnswer:
-    """A body that came with a 2xx status, whatever it is."""
-
-    body: bytes
-
-
-class CallError(Exception):
-    """A call that brought no answer: how it failed, what the server asks for, why for people."""
-
-    def __init__(
-        self,
-        failure: FailureClass,
-        detail: str,
-        *,
-        reason: UnknownReason,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.failure = failure
-        self.detail = detail
-        self.reason = reason
-        self.retry_after = retry_after
-
-
-class ModelClient(Protocol):
-    """Asks one endpoint."""
-
-    async def complete(self, body: Mapping[str, Any]) -> RawAnswer:
-        """Sends a chat-completions request once.
-
-        Raises:
-            CallError: no 2xx answer.
-        """
-
-
-class ModelClients(Protocol):
-    """The clients of one process, by base URL."""
-
-    def get(self, base_url: str | None) -> ModelClient:
-        """The client of an endpoint; None is the service's own."""
 
 
 class OpenAIClients:
@@ -102,6 +76,9 @@ class OpenAIClients:
             )
             self._clients[key] = client
         return client
+
+    def address(self, base_url: str | None) -> str:
+        return address_of(base_url or self._base_url)
 
     async def close(self) -> None:
         for client in self._clients.values():
@@ -133,43 +110,36 @@ class OpenAIClient:
                 keepalive_expiry=_KEEPALIVE_SECONDS,
             ),
         )
-        self._completions: httpx2.Request | None = None
+        self._templates: dict[str, httpx2.Request] = {}
 
-    async def complete(self, body: Mapping[str, Any]) -> RawAnswer:
+    async def complete(self, path: str, body: Mapping[str, Any]) -> RawAnswer:
         try:
-            request = await self._request(_write_json(body).encode())
+            request = await self._request(path, _write_json(body).encode())
             response = await self._http.send(request, stream=True)
             try:
                 content = await _read_bounded(response)
             finally:
                 await response.aclose()
         except AnswerTooLargeError as error:
-            raise CallError(
-                FailureClass.TRANSIENT,
-                f"the model server's answer can't be read: {error}",
-                reason=UnknownReason.UNREADABLE_RESPONSE,
-            ) from error
+            raise unreadable(error) from error
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            raise not_sent(error.__cause__ or error) from error
         except Exception as error:
             # the transport lets through what it does not know, such as an answer that is no HTTP
-            cause = error.__cause__ or error
-            raise CallError(
-                FailureClass.TRANSIENT,
-                f"the model server could not be reached: {type(cause).__name__}",
-                reason=UnknownReason.MODEL_UNREACHABLE,
-            ) from error
+            raise unreachable(error.__cause__ or error) from error
         if not response.is_success:
-            raise _status_error(response, content)
-        return RawAnswer(content)
+            raise status_error(response.status_code, response.headers, content)
+        return RawAnswer(content, response.headers)
 
-    async def _request(self, body: bytes) -> httpx2.Request:
-        """The SDK's request for a chat completion, with this body."""
-        template = self._completions
+    async def _request(self, path: str, body: bytes) -> httpx2.Request:
+        """The SDK's request to an interface, with this body."""
+        template = self._templates.get(path)
         if template is None:
             # `_Nowhere` gives the request back as its answer
             asked = await self._sdk.post(
-                "/chat/completions", body={}, cast_to=httpx2.Response, options={"timeout": None}
+                path, body={}, cast_to=httpx2.Response, options={"timeout": None}
             )
-            template = self._completions = asked.request
+            template = self._templates[path] = asked.request
             for name in _NOT_OURS if self._own else set(template.headers) - _PLAIN_HEADERS:
                 template.headers.pop(name, None)
             if not self._own:
@@ -210,104 +180,3 @@ async def _read_bounded(response: httpx2.Response) -> bytes:
             raise AnswerTooLargeError(_TOO_LARGE)
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def deadline_error(seconds: float) -> CallError:
-    """What a call is that outlived its total deadline, however it dripped."""
-    return CallError(
-        FailureClass.TRANSIENT,
-        f"the model server did not answer within {seconds:g} s",
-        reason=UnknownReason.MODEL_UNREACHABLE,
-    )
-
-
-def _status_error(response: httpx2.Response, content: bytes) -> CallError:
-    status = response.status_code
-    detail = f"the model server answered {status}"
-    retry_after = parse_retry_after(response.headers)
-    if status == 429:
-        return CallError(
-            FailureClass.RATE_LIMITED,
-            detail,
-            reason=UnknownReason.ATTEMPTS_EXHAUSTED,
-            retry_after=retry_after,
-        )
-    if status in {400, 413, 422}:
-        filtered = "content_filter" in _error_code(content)
-        return CallError(
-            FailureClass.REJECTED,
-            detail,
-            reason=UnknownReason.CONTENT_FILTER if filtered else UnknownReason.REQUEST_REJECTED,
-        )
-    # A wrong key, a missing model and a redirect are about the endpoint, not about the item:
-    # somebody can mend them while the item waits.
-    endpoint = status < 500 and status not in {408, 409}
-    return CallError(
-        FailureClass.TRANSIENT,
-        detail,
-        reason=UnknownReason.REQUEST_REJECTED if endpoint else UnknownReason.ATTEMPTS_EXHAUSTED,
-        retry_after=retry_after,
-    )
-
-
-def _error_code(content: bytes) -> str:
-    """The code of an error document: `{"error": {"code": …}}`, or without the envelope."""
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        return ""
-    error = document.get("error", document) if isinstance(document, dict) else None
-    return str(error.get("code", "")) if isinstance(error, dict) else ""
-
-
-def parse_retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds a server asks us to wait: Retry-After in seconds or as a date, or OpenAI's ms form.
-
-    A date is read by the server's own clock where the answer tells it: ours may be wrong.
-
-    Args:
-        headers: of the answer, their names in any case that the mapping ignores.
-        now: seconds since the epoch, for a date of an answer without one; the clock's where None.
-    """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    text = headers.get("retry-after")
-    seconds = _number(text)
-    if seconds is not None:
-        return seconds
-    at = _moment(text)
-    if at is None:
-        return None
-    sent = _moment(headers.get("date"))
-    if sent is None:
-        sent = time.time() if now is None else now
-    return max(0.0, at - sent)
-
-
-def _moment(text: str | None) -> float | None:
-    try:
-        return None if text is None else parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else None
-    except ValueError:
-        return None
-    return value if value is not None and 0 <= value < 1e9 else None
-
-
-async def within(seconds: float, call: Any) -> Any:
-    """Awaits a call under a total deadline.
-
-    Raises:
-        CallError: time ran out.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            return await call
-    except TimeoutError as error:
-        raise deadline_error(seconds) from error

@@ -10,8 +10,8 @@ from typing import Any
 from app.domain import prompting
 from app.infra.db import Database
 from app.labeling import queries
-from app.labeling.call import Question
-from app.labeling.client import ModelClient, ModelClients
+from app.labeling.endpoint import ModelClient, ModelClients
+from app.labeling.question import Question
 from app.labeling.record import Source
 from app.projects.schema_cache import read_schema
 

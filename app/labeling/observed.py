@@ -14,7 +14,7 @@ from app.infra import metrics
 from app.infra.logging import ids_at_hand
 from app.infra.telemetry import CallSpan, tracing
 from app.labeling.answer import Reading, Served
-from app.labeling.client import CallError
+from app.labeling.endpoint import CallError
 
 
 @dataclass(slots=True)

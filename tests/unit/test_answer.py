@@ -11,7 +11,8 @@ import pytest
 from app.domain.kinds.single_choice import SingleChoiceSchema
 from app.domain.labels import LabelSet
 from app.domain.unknown import UnknownReason
-from app.labeling.answer import Reading, UnreadableResponseError, read_completion
+from app.labeling.answer import Reading, UnreadableResponseError
+from app.labeling.chat import read_completion
 
 SCHEMA = SingleChoiceSchema(LabelSet.of(["spam", "ham"]))
 

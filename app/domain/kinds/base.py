@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from app.domain import decisions
 from app.domain.confidence import LabelMass
 from app.domain.labels import LabelProblem, LabelSetError
 from app.domain.tokens import Token
@@ -118,6 +119,14 @@ class Comparison:
     equal: bool
     metrics: Mapping[str, float]
     tallies: Mapping[tuple[int, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The value that the answers of a decisions endpoint give, and its confidence."""
+
+    value: Any
+    score: Score | Unknown
 
 
 class LabelSchema(ABC):
@@ -232,6 +241,23 @@ class LabelSchema(ABC):
             value: what `read` gave.
             text: the item's text.
         """
+
+    def parts_of(self, value: Any) -> Mapping[str, Any]:  # noqa: ARG002 - of those that have parts
+        """What a value says of each of its parts, by the name that `Part` has; none by default.
+
+        Two values agree in a part where both have it and say the same of it.
+        """
+        return {}
+
+    # decide
+
+    def decision_questions(self) -> tuple[decisions.Question, ...] | None:
+        """What a decisions endpoint is asked for a value; None where it can't be."""
+        return None
+
+    def decide(self, answers: Sequence[decisions.Answer]) -> Decided | Unusable:
+        """The value that the answers to `decision_questions` give, one each and in their order."""
+        raise NotImplementedError
 
     # compare
 

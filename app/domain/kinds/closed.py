@@ -11,6 +11,7 @@ from app.domain.labels import (
     MAX_DESCRIPTION,
     MAX_LABELS,
     MAX_NAME,
+    MIN_LABELS,
     Label,
     LabelProblem,
     LabelSet,
@@ -20,12 +21,15 @@ from app.domain.labels import (
 _MAX_LISTED: Final = 20
 
 
-def parse_labels(definition: Mapping[str, Any], *, others: Sequence[str] = ()) -> LabelSet:
+def parse_labels(
+    definition: Mapping[str, Any], *, others: Sequence[str] = (), least: int = MIN_LABELS
+) -> LabelSet:
     """The label set of a definition: `labels`, a list of names or of names with descriptions.
 
     Args:
         definition: of a kind.
         others: fields that it may have besides.
+        least: how many labels there must be; 1 where more than the label is asked for.
 
     Raises:
         SchemaError: it has no such labels, or other fields.
@@ -37,7 +41,7 @@ def parse_labels(definition: Mapping[str, Any], *, others: Sequence[str] = ()) -
         problems.append(LabelProblem("/labels", fault))
         raise SchemaError(problems)
     try:
-        labels = LabelSet.from_rows(rows)
+        labels = LabelSet.from_rows(rows, least=least)
     except LabelSetError as error:
         problems += problems_under("/labels", error.problems)
         raise SchemaError(problems) from error

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from app.domain import decisions
 from app.domain.answers import decode_answer
 from app.domain.confidence import ChoiceScore, score_choice
-from app.domain.kinds.base import Comparison, LabelSchema, Score, ValueFaultError
+from app.domain.kinds.base import Comparison, Decided, LabelSchema, Score, ValueFaultError
 from app.domain.kinds.closed import described, labels_definition_schema, listed, parse_labels
+from app.domain.kinds.decided import score_masses
 from app.domain.labels import LabelSet
 from app.domain.tokens import Token
 from app.domain.unknown import Unknown, UnknownReason, Unusable
@@ -62,7 +64,7 @@ class SingleChoiceSchema(LabelSchema):
             'labels spelled exactly as given: {"label": "…"}'
         )
 
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> dict[str, Any] | None:
         """The schema of the answer, in the subset that strict structured output takes."""
         return {
             "type": "object",
@@ -114,6 +116,24 @@ class SingleChoiceSchema(LabelSchema):
             chosen=value,
         )
         return scored if isinstance(scored, Unknown) else score_of_choice(scored)
+
+    def decision_questions(self) -> tuple[decisions.Question, ...] | None:
+        if not 2 <= len(self.labels) <= decisions.MAX_CHOICES:
+            return None
+        choose = "Choose exactly one label for the item."
+        return (decisions.Choose(self.FIELD, choose, tuple(self.labels)),)
+
+    def decide(self, answers: Sequence[decisions.Answer]) -> Decided | Unusable:
+        match answers:
+            case (decisions.Chosen(value=name, masses=masses),) if name in self.labels.names:
+                if isinstance(masses, Unknown):
+                    return Decided(name, masses)
+                score = score_masses(masses, labels=self.labels.names, chosen=name)
+                return Decided(name, score)
+            case _:
+                return Unusable(
+                    UnknownReason.LABEL_OUTSIDE_SCHEMA, "The answer is none of the schema's labels."
+                )
 
     def compare(self, predicted: Any, actual: Any) -> Comparison:
         same = predicted == actual
