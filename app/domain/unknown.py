@@ -21,6 +21,9 @@ class UnknownReason(StrEnum):
     LEASES_LOST = "leases_lost"  # poison: its worker died again and again
     ITEM_UNFIT = "item_unfit"  # the item lacks what the labeler asks by, such as a field
 
+    # A label made elsewhere came without one.
+    NOT_GIVEN = "not_given"
+
     # The answer: it names no label of the schema.
     NO_CHOICES = "no_choices"
     REFUSAL = "refusal"

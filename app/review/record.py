@@ -12,7 +12,7 @@ from psycopg.rows import DictRow
 
 from app.domain.kinds.base import LabelSchema, ValueFaultError
 from app.domain.states import ItemState
-from app.errors import ConflictError, invalid_field
+from app.errors import ConflictError, InvalidError, invalid_field
 from app.infra.db import Database, is_unavailable, json_rows
 from app.infra.ids import Kind, new_id, to_wire
 from app.infra.together import Together
@@ -55,7 +55,10 @@ async def recorded(
     """
     review = await database.fetch_one(queries.RECORDED, {"assignment_id": row["id"]})
     assert review is not None, "a submitted assignment has its review"
-    label = schema.encode(accepted(schema, verdict, text=text))
+    try:
+        label = schema.encode(accepted(schema, verdict, text=text))
+    except InvalidError:
+        label = None
     if (review["label"], review["comment"]) != (label, verdict.comment):
         raise ConflictError(
             "this assignment was submitted already, with another verdict",

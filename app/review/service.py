@@ -60,10 +60,11 @@ class _Got:
 class ReviewService:
     """The way of an item through people's hands."""
 
-    def __init__(self, database: Database, schemas: SchemaCache) -> None:
+    def __init__(self, database: Database, schemas: SchemaCache | None = None) -> None:
+        """A cache of schemas is shared where a process has one."""
         self._database = database
-        self._schemas = schemas
-        self._peeks = PeekCache(database, schemas)
+        self._schemas = schemas or SchemaCache(database)
+        self._peeks = PeekCache(database, self._schemas)
         self._standings = lease.Standings(database)
         self._recorder = Recorder(database)
         self._claims: Together[uuid.UUID, _Ask, _Got] = Together(

@@ -156,5 +156,7 @@ Limit = Annotated[int, Field(ge=1, le=1000)]
 Moment = Annotated[
     AwareDatetime, Field(strict=False), BeforeValidator(_written_out), AfterValidator(_in_range)
 ]
-JsonValue = Annotated[Any, AfterValidator(storable_json)]
+JsonValue = Annotated[
+    Any, AfterValidator(lambda value: (storable if isinstance(value, str) else storable_json)(value))
+]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]

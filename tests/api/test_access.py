@@ -363,7 +363,7 @@ class TestSecretsInLogs:
             caplog.set_level(logging.DEBUG)
             for key in keys:
                 async with api.client(key) as http:
-                    await http.get(f"/v1/projects/{project}")
+                    await http.get(f"/v1/projects/{project}/agreement")
                     await http.post("/v1/projects", json={"name": key})
                     await http.get("/v1/projects", params={"cursor": key})
         # the lines of the client that asks are not ours

@@ -217,6 +217,25 @@ GOOD_BODIES: dict[str, Any] = {
         "audit_probability": 0.5,
     },
     "/v1/projects/{project}/policies": {"kind": "fixed_threshold", "threshold": 0.5},
+    "/v1/projects/{project}/label-schemas": {
+        "label_schema": {
+            "kind": "single_choice",
+            "labels": ["a", {"name": "b", "description": "c"}, "d"],
+        }
+    },
+    "/v1/projects/{project}/labelers": {
+        "model": "m", "source": "self_consistency", "api": "responses", "template": "{a}: {b}",
+        "examples": [{"fields": {"a": 1, "b": None}, "label": "ham"}], "votes": 3,
+        "reasoning_effort": "low", "limits": {"requests_per_minute": 5, "tokens_per_minute": 9},
+        "prices": {"input_per_million": 1.5, "output_per_million": 0, "currency": "EUR"},
+    },
+    "/v1/projects/{project}/predictions": {
+        "producer": "another model",
+        "predictions": [
+            {"item_id": "itm_01h455vb4pex5vsknk084sn02q", "label": "ham", "confidence": 0.5},
+            {"external_id": "x", "label": "ham", "probabilities": {"ham": 0.5, "spam": 0.25}},
+        ],
+    },
     "/v1/projects/{project}/items": {
         "external_id": "x",
         "messages": [{"role": "user", "content": "x"}],

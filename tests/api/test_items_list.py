@@ -171,7 +171,7 @@ class TestFilters:
             ("state", "PENDING"),
             ("route", "audit!"),
             ("label", "a\0b"),
-            ("label", "x" * 201),
+            ("label", "x" * 2001),
             ("final_label", "\0"),
             ("external_id", "\0"),
             ("min_confidence", "nan"),

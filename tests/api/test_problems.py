@@ -215,7 +215,7 @@ class TestPointers:
             # wrong inside a list of either this or that
             (
                 {"label_schema": {"kind": "single_choice", "labels": [1, "b"]}},
-                {"/label_schema/labels/0": "must be an object"},
+                {"/label_schema/labels/0": "must be an object or a name"},
             ),
             (
                 {"label_schema": {"kind": "single_choice", "labels": [{"name": 1}, "b"]}},
@@ -412,10 +412,10 @@ class TestOurOwnMistakes:
     ) -> None:
         project = await api.make_project()
         async with spoilt_project(sql, project):
-            answer = await api.http.get(f"/v1/projects/{project}")
+            answer = await api.http.get(f"/v1/projects/{project}/agreement")
         document = problem(answer, 500, "internal_error")
-        assert "labels" not in str(document)  # the missing key of the crash
-        assert "KeyError" in caplog.text
+        assert "labels" not in str(document)  # what the crash is about
+        assert "SchemaError" in caplog.text
 
     async def test_neither_does_a_fault_in_the_database(self, api: Api, sql: Sql) -> None:
         await sql.rows("ALTER TABLE policies RENAME TO policies_away")

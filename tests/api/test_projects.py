@@ -186,7 +186,7 @@ class TestLabelSets:
     @pytest.mark.parametrize(
         ("schema", "pointer"),
         [
-            ({"kind": "multi_choice", "labels": ["a", "b"]}, "/label_schema/kind"),
+            ({"kind": "guess", "labels": ["a", "b"]}, "/label_schema/kind"),
             ({"labels": ["a", "b"]}, "/label_schema/kind"),
             ({"kind": "single_choice"}, "/label_schema/labels"),
             (

@@ -128,7 +128,7 @@ class TestSubmitting:
             ({"label": "h\u0430m"}, "/label", 'is none of the project\'s labels: "spam", "ham"'),
             # no label at all
             ({"label": "ham\0"}, "/label", "has a NUL character at position 3"),
-            ({"label": "x" * 201}, "/label", "must have at most 200 characters"),
+            ({"label": "x" * 201}, "/label", "is none of the project's labels"),
             ({"label": None}, "/label", "must be a string"),
             ({"label": 0}, "/label", "must be a string"),
             ({"label": ["ham"]}, "/label", "must be a string"),

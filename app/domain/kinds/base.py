@@ -242,6 +242,10 @@ class LabelSchema(ABC):
             text: the item's text.
         """
 
+    def score_given(self, value: Any) -> Score | None:  # noqa: ARG002 - of those that carry one
+        """The confidence that a value made elsewhere carries in itself; None by default."""
+        return None
+
     def parts_of(self, value: Any) -> Mapping[str, Any]:  # noqa: ARG002 - of those that have parts
         """What a value says of each of its parts, by the name that `Part` has; none by default.
 

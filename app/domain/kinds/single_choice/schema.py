@@ -92,7 +92,9 @@ class SingleChoiceSchema(LabelSchema):
                 )
 
     def accept(self, value: Any, *, text: str | None) -> str:  # noqa: ARG002 - of all kinds
-        if not isinstance(value, str) or value not in self.labels.names:
+        if not isinstance(value, str):
+            raise ValueFaultError("", "must be a string")
+        if value not in self.labels.names:
             raise ValueFaultError(
                 "", f"is none of the project's labels: {listed(self.labels.names)}"
             )
