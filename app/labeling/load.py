@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.domain.confidence import ConfidenceSource
@@ -26,6 +26,7 @@ SELECT 1 FROM endpoint_pauses WHERE endpoint = %(endpoint)s AND paused_until > n
 _log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, kw_only=True)
 class LoadedProject:
     """A project as a drain needs it; its versions never change while it runs.
 
@@ -35,22 +36,17 @@ class LoadedProject:
         client: of the endpoint.
         limits: the labeler's, as stored; None where it has none.
         prices: the labeler's, as stored; None where it has none.
+        has_budget: whether what it spends in a month is limited.
+        broken_delay: seconds for which the endpoint rested last, where it is broken; else None.
     """
 
-    def __init__(
-        self,
-        *,
-        source: Source,
-        question: Question,
-        client: ModelClient,
-        limits: Mapping[str, Any] | None,
-        prices: Mapping[str, Any] | None,
-    ) -> None:
-        self.source = source
-        self.question = question
-        self.client = client
-        self.limits = limits
-        self.prices = prices
+    source: Source
+    question: Question
+    client: ModelClient
+    limits: Mapping[str, Any] | None
+    prices: Mapping[str, Any] | None
+    has_budget: bool
+    broken_delay: float | None
 
 
 async def load_project(
@@ -78,6 +74,8 @@ async def load_project(
         client=clients.get(row["base_url"]),
         limits=row["limits"],
         prices=row["prices"],
+        has_budget=row["has_budget"],
+        broken_delay=row["broken_delay"],
     )
 
     async def learned(newer: Way) -> None:
@@ -111,7 +109,8 @@ async def _way(
             return named
         _log.warning("decisions do not fit the schema: labels get what chat completions tell")
         return Way()
-    if await database.fetch_one(_RESTS, {"endpoint": row["endpoint"]}) is not None:
+    resting = await database.fetch_one(_RESTS, {"endpoint": row["endpoint"]}) is not None
+    if resting or row["broken_delay"] is not None:
         # nobody may call it, so nothing is claimed either
         return Way()
     found = await Prober(database, clients).probe(row, schema=schema)
