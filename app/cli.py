@@ -18,6 +18,7 @@ from app.commands.agreement import agreement
 from app.commands.evaluate import evaluate
 from app.commands.label import label
 from app.commands.parts import sweep, worker
+from app.commands.score import score
 from app.settings import SettingsError, database_url, load_settings
 
 cli = typer.Typer(
@@ -131,6 +132,7 @@ cli.command()(label)
 cli.command()(worker)
 cli.command()(sweep)
 cli.command()(admin_key)
+cli.command()(score)
 cli.command()(evaluate)
 cli.command()(agreement)
 

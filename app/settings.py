@@ -94,6 +94,11 @@ class Settings(BaseModel):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = _env(
         "SECONDLOOK_MAX_ATTEMPTS", 6, "model calls for an item before it goes to people"
     )
+    breaker_failures: Annotated[int, Field(ge=1, le=10_000)] = _env(
+        "SECONDLOOK_BREAKER_FAILURES",
+        10,
+        "calls that fail in a row before an endpoint is left alone for a while",
+    )
     retry_base_seconds: Seconds = _env(
         "SECONDLOOK_RETRY_BASE_SECONDS", 2.0, "first delay after a failed call; then fourfold each"
     )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from app.domain.labels import Label, LabelProblem, LabelSet, LabelSetError
 
@@ -107,7 +107,17 @@ def wanted_project(options: LabelOptions, labels: LabelSet | None, *, endpoint: 
     )
 
 
-def read_labels(options: LabelOptions) -> LabelSet | None:
+class NamesLabels(Protocol):
+    """What `read_labels` looks at of a command's options."""
+
+    @property
+    def labels(self) -> str | None: ...
+
+    @property
+    def labels_file(self) -> Path | None: ...
+
+
+def read_labels(options: NamesLabels) -> LabelSet | None:
     """The labels of the options, None where none are named.
 
     Raises:

@@ -83,9 +83,10 @@ class LabelSet:
         """The set of these labels; a plain string is a label without a description.
 
         Raises:
-            LabelSetError: fewer than the least or more than 500 labels; a name that is blank, too long,
-                has white space around it, or holds a character that cannot be shown; two names
-                that are the same but for case, white space, invisible characters or Unicode form.
+            LabelSetError: fewer than `least` or more than 500 labels; a name that is blank, too
+                long, has white space around it, or holds a character that cannot be shown; two
+                names that are the same but for case, white space, invisible characters or Unicode
+                form.
         """
         entries = tuple(Label(entry) if isinstance(entry, str) else entry for entry in labels)
         problems = [*_count_problems(len(entries), least)]

@@ -139,33 +139,29 @@ def open_leaf(spelling: Spelling, place: Place) -> LeafScore | Unknown:
         place: where the value stands in it. A string whose opening quote says nothing (it could
             be no null) goes by `place.inside()`.
     """
-    log_p = log_p_raw = doubt = 0.0
+    log_p = doubt = 0.0
     told = False
     tokens = spelling.over(place.start, place.end)
-    for index in tokens:
-        position = _position(spelling, place, index)
+    positions = [_position(spelling, place, index) for index in tokens]
+    if spelling.data[place.start] in _DIGITS and not place.quoted:
+        positions.append(_end_of_number(spelling, place, tokens.stop))
+    for position in positions:
         if isinstance(position, Unknown):
             return position
         told = told or position.told
         doubt += math.exp(log_p) * position.missing
         log_p += position.log_p
-        log_p_raw += min(spelling.tokens[index].logprob, 0.0)
     if not told:
         return Unknown(UnknownReason.NO_ALTERNATIVES, "No alternatives are listed in the value.")
-    if spelling.data[place.start] in _DIGITS and not place.quoted:
-        end = _end_of_number(spelling, place, tokens.stop)
-        if isinstance(end, Unknown):
-            return end
-        doubt += math.exp(log_p) * end.missing
-        log_p += end.log_p
     doubt = max(doubt, sys.float_info.min)
+    log_p_raw = math.fsum(min(spelling.tokens[index].logprob, 0.0) for index in tokens)
     return LeafScore(math.exp(log_p), log_p - math.log(doubt), log_p_raw, tokens)
 
 
 class _Position(NamedTuple):
     log_p: float  # of the token, or of any that says the same of the value
     missing: float  # 1 less that probability, not by subtraction where it saturates
-    told: bool  # whether the server says anything here
+    told: bool  # whether the server says how likely anything else was
 
 
 def _position(spelling: Spelling, place: Place, index: int) -> _Position | Unknown:
@@ -213,13 +209,14 @@ def _said(data: bytes, spelling: Spelling, place: Place, begin: int) -> bytes | 
 
 def _end_of_number(spelling: Spelling, place: Place, index: int) -> _Position | Unknown:
     """That a number ends where it does, rather than going on; `index` is of the token behind."""
+    if spelling.ends[index - 1] > place.end:  # its last token has told the end
+        return _Position(0.0, 0.0, told=False)
     while not spelling.tokens[index].data:
         index += 1
-    if spelling.begins[index] > place.end:  # its last token has told the end
-        return _Position(0.0, 0.0, told=True)
     token = spelling.tokens[index]
+    others = token.others()
     ended, more = math.exp(min(token.logprob, 0.0)), 0.0
-    for other in token.others():
+    for other in others:
         mass = math.exp(other.logprob)
         if other.data and other.data[0] in _NUMBER:
             more += mass
@@ -227,12 +224,13 @@ def _end_of_number(spelling: Spelling, place: Place, index: int) -> _Position | 
             ended += mass
     if more + ended > 1.0 + EXCESS:
         return _no_distribution()
+    told = not all(other.clamped for other in others)
     if not more:
-        return _Position(0.0, 0.0, told=True)
+        return _Position(0.0, 0.0, told=told)
     if not ended:
         return _clamped()
     log_p = math.log(ended) - math.log(more + ended)
-    return _Position(min(log_p, 0.0), more / (more + ended), told=True)
+    return _Position(min(log_p, 0.0), more / (more + ended), told=told)
 
 
 def _clamped() -> Unknown:

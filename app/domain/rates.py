@@ -34,13 +34,19 @@ class Limits:
     tokens: int | None = None
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any] | None, *, share: int = 1) -> Limits | None:
-        """A labeler's limits, or one of `share` equal shares of them; None where it has none."""
-        found = [(stored or {}).get(f"{name}_per_minute") for name in ("requests", "tokens")]
-        if found == [None, None]:
-            return None
-        requests, tokens = (None if each is None else max(1, each // share) for each in found)
-        return cls(requests, tokens)
+    def from_json(cls, stored: Mapping[str, Any] | None) -> Limits | None:
+        """A labeler's limits; None where it has none."""
+        requests, tokens = (
+            (stored or {}).get(f"{name}_per_minute") for name in ("requests", "tokens")
+        )
+        return None if requests is None and tokens is None else cls(requests, tokens)
+
+    def shared_by(self, count: int) -> Limits:
+        """One of so many equal shares, count >= 1; at least a request and a token a minute."""
+        requests, tokens = (
+            None if each is None else max(1, each // count) for each in (self.requests, self.tokens)
+        )
+        return Limits(requests, tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class Flow:
     """A bucket's size and how fast it fills, a second.
 
     In no minute does more flow out than the limit: size + 60·rate is the limit, or for requests,
-    which are whole, less than one above it.
+    which are whole, less than one above it. What needs more than the size needs it full, and
+    leaves a debt.
     """
 
     size: float
@@ -64,8 +71,16 @@ class Flow:
 
     @classmethod
     def of_tokens(cls, limit: int | None) -> Flow | None:
-        """Of so many tokens a minute, >= 1. What needs more than the size needs it full."""
+        """Of so many tokens a minute, >= 1."""
         return None if limit is None else cls(limit * BURST, limit * (1 - BURST) / 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an item's turn is going to take, >= 0 each: an estimate."""
+
+    requests: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +138,16 @@ class Levels:
 
     def take(
         self,
-        costs: Sequence[int],
+        costs: Sequence[Cost],
         *,
         limits: Limits,
         settled: Settlement,
         now: float,
     ) -> tuple[Levels, Granted]:
-        """Takes one request and its tokens for each of the costs, in order, until one must wait.
+        """Takes what each of the costs is, in order, until one must wait.
 
         Args:
-            costs: estimated tokens of each call.
+            costs: of items' turns.
             limits: of the endpoint.
             settled: of earlier takings; counts before anything is taken.
             now: not before `at`; what is before it counts as `at`.
@@ -143,10 +158,11 @@ class Levels:
         tokens = _filled(self.tokens, flow_t, passed, settled.tokens, settled.tokens_left)
         count, wait = 0, 0.0
         for cost in costs:
-            wait = max(_wait(requests, 1, flow_r), _wait(tokens, cost, flow_t))
+            wait = max(_wait(requests, cost.requests, flow_r), _wait(tokens, cost.tokens, flow_t))
             if wait > 0:
                 break
-            count, requests, tokens = count + 1, requests - 1, tokens - cost
+            count += 1
+            requests, tokens = requests - cost.requests, tokens - cost.tokens
         left = replace(self, requests=requests, tokens=tokens, at=max(self.at, now))
         return left, Granted(
             count,

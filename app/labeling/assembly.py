@@ -6,10 +6,12 @@ import random
 from dataclasses import dataclass
 
 from app.domain.backoff import Backoff
+from app.domain.breaker import BreakerRules
 from app.infra.db import Database
 from app.infra.jobs import RedisWakeUps
 from app.labeling.client import OpenAIClients
 from app.labeling.drain import Drainer, DrainLimits
+from app.labeling.rates import SharedRates
 from app.settings import Settings
 
 # A claim takes items in the order of an index. Just after an import, when nothing has been
@@ -25,10 +27,12 @@ class Labeling:
     database: Database
     wake_ups: RedisWakeUps
     clients: OpenAIClients
+    rates: SharedRates
     drainer: Drainer
 
     async def close(self) -> None:
         await self.clients.close()
+        await self.rates.close()
         await self.database.close()
         self.wake_ups.close()
 
@@ -55,6 +59,10 @@ async def open_labeling(settings: Settings, *, application_name: str) -> Labelin
         lease_seconds=settings.label_lease_seconds,
         slice_seconds=settings.time_slice_seconds,
         backoff=Backoff(base=settings.retry_base_seconds, max_attempts=settings.max_attempts),
+        breaker=BreakerRules(failures=settings.breaker_failures),
     )
-    drainer = Drainer(database, clients, wake_ups, limits=limits, rng=random.SystemRandom())
-    return Labeling(database, wake_ups, clients, drainer)
+    rates = SharedRates(database, settings.redis_url)
+    drainer = Drainer(
+        database, clients, wake_ups, limits=limits, rng=random.SystemRandom(), rates=rates
+    )
+    return Labeling(database, wake_ups, clients, rates, drainer)

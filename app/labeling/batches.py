@@ -11,8 +11,9 @@ from collections.abc import Callable
 from app.domain.backoff import Backoff
 from app.infra.db import describe, is_contended, is_unavailable
 from app.infra.metrics import results_lost
-from app.labeling.call import Outcome
-from app.labeling.record import Plan, Recorder, Source, plan
+from app.labeling.call import Answered, Failed, Outcome
+from app.labeling.reckoning import Reckoning
+from app.labeling.record import EndpointNews, Plan, Recorder, Source, plan
 
 _BATCH = 100
 _BATCH_SECONDS = 0.02
@@ -31,6 +32,7 @@ class BatchWriter:
         recorder: Recorder,
         source: Source,
         *,
+        reckoning: Reckoning,
         backoff: Backoff,
         rng: random.Random,
         patience: Callable[[], float],
@@ -40,6 +42,7 @@ class BatchWriter:
         Args:
             recorder: writes a batch.
             source: whose outcomes these are.
+            reckoning: of what they cost.
             backoff: delays after failures.
             rng: of their jitter.
             patience: for how many seconds a batch may be tried, asked each time it fails.
@@ -47,13 +50,14 @@ class BatchWriter:
         self.settled = 0
         self._recorder = recorder
         self._source = source
+        self._reckoning = reckoning
         self._backoff = backoff
         self._rng = rng
         self._patience = patience
-        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._outcomes: asyncio.Queue[Outcome | EndpointNews | None] = asyncio.Queue()
 
-    def put(self, outcome: Outcome) -> None:
-        """Hands over an outcome; returns at once."""
+    def put(self, outcome: Outcome | EndpointNews) -> None:
+        """Hands over an outcome, or what it says of the endpoint; returns at once."""
         self._outcomes.put_nowait(outcome)
 
     async def written(self) -> None:
@@ -71,7 +75,7 @@ class BatchWriter:
             for _ in batch:
                 self._outcomes.task_done()
 
-    async def _next(self) -> list[Outcome]:
+    async def _next(self) -> list[Outcome | EndpointNews]:
         """What came in within a moment of the first; empty at the end."""
         first = await self._outcomes.get()
         if first is None:
@@ -87,7 +91,7 @@ class BatchWriter:
             batch.append(outcome)
         return batch
 
-    async def _write(self, batch: list[Outcome]) -> None:
+    async def _write(self, batch: list[Outcome | EndpointNews]) -> None:
         """Writes a batch; where one of it can't be stored, the others are stored without it.
 
         What is not stored has a lease that runs out; after three such losses it goes to people.
@@ -99,11 +103,12 @@ class BatchWriter:
             if len(batch) == 1 or is_unavailable(error) or is_contended(error):
                 results_lost("refused", len(batch))
                 for outcome in batch:
-                    _log.error(
-                        "a label could not be stored: %s",
-                        describe(error),
-                        extra={"item_id": outcome.job.item_id},
-                    )
+                    if isinstance(outcome, Answered | Failed):
+                        _log.error(
+                            "a label could not be stored: %s",
+                            describe(error),
+                            extra={"item_id": outcome.job.item_id},
+                        )
                 return
             for outcome in batch:
                 await self._write([outcome])
@@ -116,7 +121,7 @@ class BatchWriter:
         began = time.monotonic()
         while True:
             try:
-                return await self._recorder.write(self._source, decided)
+                return await self._recorder.write(self._source, decided, reckoning=self._reckoning)
             except Exception as error:
                 passes = is_unavailable(error) or is_contended(error)
                 if not passes or time.monotonic() > began + self._patience():

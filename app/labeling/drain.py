@@ -16,6 +16,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from app.domain.backoff import Backoff, FailureClass
+from app.domain.breaker import Breaker, BreakerRules
+from app.domain.budget import Prices
+from app.domain.rates import Limits, RateHeaders
 from app.domain.unknown import UnknownReason
 from app.infra.db import Database
 from app.infra.jobs import WakeUps
@@ -23,13 +26,23 @@ from app.infra.logging import log_about
 from app.labeling import queries
 from app.labeling.batches import BatchWriter
 from app.labeling.call import Failed, Job, Outcome, ask, observe_attempt
-from app.labeling.client import ModelClients
+from app.labeling.claims import Claims
+from app.labeling.endpoint import ModelClients
+from app.labeling.health import EndpointHealth, HeardClient
 from app.labeling.load import LoadedProject, load_project
+from app.labeling.rates import SharedRates
+from app.labeling.ration import Ration
+from app.labeling.reckoning import Reckoning
 from app.labeling.record import Recorder
 
 _log = logging.getLogger(__name__)
 # how often a drain that has calls in flight, but nothing to claim, looks again
 _IDLE_SECONDS = 0.25
+# for how long a drain waits for a rate; what takes longer is the sweeper's to watch
+_RATE_SECONDS = 1.0
+# how long a trial may take beyond its call
+_TRIAL_SECONDS = 10.0
+_MOST_RECKONINGS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,7 @@ class DrainLimits:
         slice_seconds: how long a drain claims.
         stop_seconds: how long a stopping process waits for calls in flight.
         backoff: delays after failures.
+        breaker: when an endpoint that fails for everybody is left alone.
     """
 
     calls_in_flight: int
@@ -51,6 +65,7 @@ class DrainLimits:
     slice_seconds: float
     stop_seconds: float = 5.0
     backoff: Backoff = field(default_factory=Backoff)
+    breaker: BreakerRules = field(default_factory=BreakerRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,8 @@ class _Tools:
     wake_ups: WakeUps
     limits: DrainLimits
     rng: random.Random
+    rates: SharedRates
+    breakers: dict[str, Breaker] = field(default_factory=dict)
 
 
 class Drainer:
@@ -83,9 +100,11 @@ class Drainer:
         *,
         limits: DrainLimits,
         rng: random.Random,
+        rates: SharedRates,
     ) -> None:
         self._clients = clients
-        self._tools = _Tools(database, Recorder(database), wake_ups, limits, rng)
+        self._tools = _Tools(database, Recorder(database), wake_ups, limits, rng, rates)
+        self._reckonings: dict[uuid.UUID, Reckoning] = {}
 
     async def drain(
         self, project_id: uuid.UUID, *, stopping: Callable[[], bool] = lambda: False
@@ -95,26 +114,72 @@ class Drainer:
         project = await load_project(self._tools.database, self._clients, project_id)
         if project is None:
             return DrainResult(0, work_remains=False)
-        result = await _Run(self._tools, project, stopping).drain()
+        reckoning = self._reckoning(project)
+        result = await _Run(self._tools, project, reckoning, stopping).drain()
         if result.work_remains:
             self._tools.wake_ups.request(project_id)
         return result
+
+    def _reckoning(self, project: LoadedProject) -> Reckoning:
+        """The labeler's, which has learned from what this process has asked for it."""
+        labeler_id, question = project.source.labeler_id, project.question
+        found = self._reckonings.get(labeler_id)
+        if found is None:
+            if len(self._reckonings) >= _MOST_RECKONINGS:
+                self._reckonings.pop(next(iter(self._reckonings)))
+            found = self._reckonings[labeler_id] = Reckoning(
+                system=question.system,
+                template=question.template,
+                calls=question.votes,
+                max_tokens=question.parameters.get("max_tokens"),
+                prices=Prices.from_json(project.prices),
+            )
+        return found
 
 
 class _Run:
     """The state of one drain."""
 
-    def __init__(self, tools: _Tools, project: LoadedProject, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        tools: _Tools,
+        project: LoadedProject,
+        reckoning: Reckoning,
+        stopping: Callable[[], bool],
+    ) -> None:
         self._tools = tools
         self._project = project
         self._stopping = stopping
         self._slice_ends = time.monotonic() + tools.limits.slice_seconds
         self._running: dict[asyncio.Task[None], Job] = {}
-        self._paused_until = 0.0
         self._cancelled = False
+        self._client = HeardClient(project.client, self._hear)
+        self._reckoning = reckoning
+        self._claims = Claims(
+            tools.database,
+            project.source,
+            reckoning,
+            has_budget=project.has_budget,
+            lease_seconds=tools.limits.lease_seconds,
+        )
+        endpoint = project.source.endpoint
+        limits = Limits.from_json(project.limits)
+        self._ration = None
+        if limits is not None:
+            self._ration = Ration(
+                tools.rates, endpoint=endpoint, limits=limits, reckoning=reckoning
+            )
+        self._health = EndpointHealth(
+            endpoint,
+            breakers=tools.breakers,
+            broken_delay=project.broken_delay,
+            rules=tools.limits.breaker,
+            rng=tools.rng,
+        )
         self._outcomes = BatchWriter(
             tools.recorder,
             project.source,
+            reckoning=reckoning,
             backoff=tools.limits.backoff,
             rng=tools.rng,
             patience=self._patience,
@@ -123,8 +188,11 @@ class _Run:
     async def drain(self) -> DrainResult:
         recording = asyncio.create_task(self._outcomes.run())
         try:
-            await self._one_suspect()
-            remains = await self._label()
+            if self._health.broken and not await self._trial():
+                remains = self._stopping()
+            else:
+                await self._one_suspect()
+                remains = await self._label()
         except asyncio.CancelledError:
             self._cancelled = True
             raise
@@ -134,6 +202,8 @@ class _Run:
             finally:
                 self._outcomes.finish()
                 await recording
+        if self._ration is not None:
+            await self._ration.close()
         return DrainResult(self._outcomes.settled, work_remains=remains)
 
     def _patience(self) -> float:
@@ -143,8 +213,8 @@ class _Run:
         return limits.stop_seconds if hurried else limits.lease_seconds
 
     def _may_claim(self) -> bool:
-        now = time.monotonic()
-        return not self._stopping() and now < self._slice_ends and now >= self._paused_until
+        in_time = time.monotonic() < self._slice_ends
+        return not self._stopping() and in_time and self._health.rest_left <= 0
 
     async def _label(self) -> bool:
         """Keeps calls in flight; whether due work may remain when it ends."""
@@ -158,7 +228,7 @@ class _Run:
             if wanted and self._may_claim():
                 claimed = await self._claim(queries.CLAIM, free)
                 if claimed < free:
-                    dry_until = time.monotonic() + _IDLE_SECONDS
+                    dry_until = time.monotonic() + max(_IDLE_SECONDS, self._rate_wait)
                 elif not asked_for_help:
                     # more waits than one process can carry: another may join
                     asked_for_help = True
@@ -171,9 +241,23 @@ class _Run:
                     return True
             elif not self._may_claim():
                 # a paused endpoint is the sweeper's to watch; else somebody must look again
-                return time.monotonic() >= self._paused_until
-            elif not claimed and not await self._one_suspect():
+                return self._health.rest_left <= 0
+            elif not claimed and not await self._something_else(dry_until):
                 return False
+
+    async def _something_else(self, dry_until: float) -> bool:
+        """What is left to do where nothing could be claimed; False: nothing, for now."""
+        if not self._rate_wait:
+            return await self._one_suspect()
+        if self._rate_wait > _RATE_SECONDS:
+            return False
+        await asyncio.sleep(max(0.0, dry_until - time.monotonic()))
+        return True
+
+    @property
+    def _rate_wait(self) -> float:
+        """Seconds that the last claim was told to wait for its rate."""
+        return self._ration.wait if self._ration is not None else 0.0
 
     async def _one_suspect(self) -> bool:
         """Labels one item that lost its worker twice, with nothing else in flight or unwritten.
@@ -183,42 +267,57 @@ class _Run:
         await self._outcomes.written()
         if not self._may_claim() or not await self._claim(queries.CLAIM_SUSPECT, 1):
             return False
+        await self._until_written()
+        return True
+
+    async def _trial(self) -> bool:
+        """Asks a broken endpoint about one item, if nobody else does; whether it answered."""
+        endpoint = {"endpoint": self._project.source.endpoint}
+        seconds = self._tools.limits.deadline_seconds + _TRIAL_SECONDS
+        if self._stopping() or not await self._tools.database.fetch_one(
+            queries.TRY_ENDPOINT, endpoint | {"seconds": seconds}
+        ):
+            return False
+        for statement in (queries.CLAIM, queries.CLAIM_SUSPECT):
+            if await self._claim(statement, 1, trial=True):
+                await self._until_written()
+                break
+        if self._running or self._health.untried:
+            # nothing was due, or there is no time to wait for the answer
+            await self._tools.database.execute(queries.LEAVE_ENDPOINT, endpoint)
+        return not self._health.broken
+
+    async def _until_written(self) -> None:
+        """Waits for what is in flight, unless we must go."""
         while self._running and not self._stopping():
             await asyncio.wait(self._running, timeout=_IDLE_SECONDS)
         await self._outcomes.written()
-        return True
 
-    async def _claim(self, statement: str, limit: int) -> int:
-        source = self._project.source
-        token = uuid.uuid4()
-        rows = await self._tools.database.fetch_all(
-            statement,
-            {
-                "project_id": source.project_id,
-                "endpoint": source.endpoint,
-                "token": token,
-                "lease_seconds": self._tools.limits.lease_seconds,
-                "limit": limit,
-            },
-        )
-        for row in rows:
-            job = Job(row["id"], token, row["attempts"], row["content"])
-            task = asyncio.create_task(self._ask(job))
+    async def _claim(self, statement: str, limit: int, *, trial: bool = False) -> int:
+        if self._ration is not None:
+            limit = await self._ration.take(limit)
+        jobs = await self._claims.take(statement, limit, trial=trial) if limit else []
+        if self._ration is not None:
+            self._ration.claimed(jobs)
+        for job in jobs:
+            task = asyncio.create_task(self._ask(job, trial=trial))
             self._running[task] = job
             task.add_done_callback(self._running.pop)
-        return len(rows)
+        return len(jobs)
 
-    async def _ask(self, job: Job) -> None:
+    async def _ask(self, job: Job, *, trial: bool) -> None:
         log_about(item_id=job.item_id)
         outcome: Outcome
+        news = None
         try:
             outcome = await ask(
-                self._project.client,
+                self._client,
                 self._project.question,
                 job,
                 deadline_seconds=self._tools.limits.deadline_seconds,
-                rest_seconds=lambda: self._paused_until - time.monotonic(),
+                rest_seconds=lambda: self._health.rest_left,
             )
+            outcome, news = self._health.judge(outcome, trial=trial)
         except Exception as error:  # noqa: BLE001  # our own mistake: it must not look poisonous
             _log.exception("an item could not be asked about")
             outcome = Failed(
@@ -228,12 +327,24 @@ class _Run:
                 f"labelling failed: {type(error).__name__}",
                 None,
             )
+        if news is not None:
+            self._outcomes.put(news)
         if isinstance(outcome, Failed) and outcome.failure is FailureClass.RATE_LIMITED:
             # at once here; for all other workers when the pause is stored
-            wait = outcome.retry_after or self._tools.limits.backoff.base / 2
-            self._paused_until = max(self._paused_until, time.monotonic() + wait)
+            self._health.rest(outcome.retry_after or self._tools.limits.backoff.base / 2)
+        if self._ration is not None:
+            self._ration.ended(job, outcome.usage)
+        elif self._reckoning.prices is not None:
+            self._reckoning.observe(job.content, outcome.usage)
         observe_attempt(outcome)
         self._outcomes.put(outcome)
+
+    def _hear(self, told: RateHeaders) -> None:
+        """What an answer said of its server's limits."""
+        if self._ration is not None:
+            self._ration.heard(told)
+        if (news := self._health.heard(told)) is not None:
+            self._outcomes.put(news)
 
     async def _finish_calls(self) -> None:
         """Waits for calls in flight, for a bounded time; gives back what is not done by then."""
@@ -248,7 +359,9 @@ class _Run:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
             await self._tools.recorder.give_back(
-                self._project.source.project_id, list(unfinished.values())
+                self._project.source.project_id,
+                list(unfinished.values()),
+                reckoning=self._reckoning,
             )
 
     async def _wait_for(self, calls: Collection[asyncio.Task[None]]) -> None:

@@ -138,7 +138,7 @@ def deadline_error(seconds: float) -> CallError:
     """What a call is that outlived its total deadline, however it dripped."""
     return CallError(
         FailureClass.TRANSIENT,
-        f"the model server did not answer within {seconds:g} s",
+        f"the model server did not answer within {round(seconds, 1):g} s",
         reason=UnknownReason.MODEL_UNREACHABLE,
         usage=_UNTOLD,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from app.labeling.budget_queries import HAS_BUDGET, IS_EXHAUSTED
+
 # By what name workers know an endpoint whose pauses they share.
 _ENDPOINT = "coalesce(lower(rtrim(l.base_url, '/')), 'default') || ' ' || l.model"
 
@@ -9,10 +11,12 @@ _ENDPOINT = "coalesce(lower(rtrim(l.base_url, '/')), 'default') || ' ' || l.mode
 LOAD_PROJECT = f"""
 SELECT l.id AS labeler_id, l.model, l.base_url, l.instructions, l.parameters,
        l.source, l.api, l.template, l.examples, l.limits, l.prices,
-       {_ENDPOINT} AS endpoint, s.id AS label_schema_id, s.kind, s.definition
+       {_ENDPOINT} AS endpoint, s.id AS label_schema_id, s.kind, s.definition,
+       {HAS_BUDGET} AS has_budget, b.delay AS broken_delay
 FROM projects p
 JOIN labelers l ON l.id = p.labeler_id
 JOIN label_schemas s ON s.id = p.label_schema_id
+LEFT JOIN endpoint_breakers b ON b.endpoint = {_ENDPOINT}
 WHERE p.id = %(project_id)s
 """
 
@@ -28,13 +32,17 @@ _DUE = """
           SELECT 1 FROM endpoint_pauses
           WHERE endpoint = %(endpoint)s AND paused_until > now()
       )
+      AND NOT EXISTS (SELECT 1 FROM endpoint_breakers WHERE endpoint = %(endpoint)s)
     ORDER BY rank
     LIMIT {limit}
     FOR UPDATE SKIP LOCKED
 """
+# With a budget only who reserves may claim. `endpoint` is NULL for the trial of a broken one.
 _CLAIM = """
 WITH project AS (
-    SELECT id FROM projects WHERE id = %(project_id)s FOR KEY SHARE SKIP LOCKED
+    SELECT id FROM projects p
+    WHERE id = %(project_id)s AND (%(reserving)s OR NOT {has_budget})
+    FOR KEY SHARE OF p SKIP LOCKED
 ), {due}, claimed AS (
     UPDATE items i
     SET state = 'labeling', lease_token = %(token)s,
@@ -55,16 +63,18 @@ SUSPECT_LOSSES = 2
 # First what lost its worker once: its turn had come, and items of a lower rank could come in for as
 # long as more is sent than can be labelled.
 CLAIM = _CLAIM.format(
+    has_budget=HAS_BUDGET,
     due=f"""
 lost AS ({_DUE.format(losses="= 1", limit="%(limit)s")}
 ), others AS ({_DUE.format(losses="= 0", limit="(SELECT %(limit)s - count(*) FROM lost)")}
 ), due AS (SELECT id FROM lost UNION ALL SELECT id FROM others)
-"""
+""",
 )
 # Items that lost their worker twice are taken one at a time, so that one that kills its worker
 # takes no neighbour with it again.
 CLAIM_SUSPECT = _CLAIM.format(
-    due=f"due AS ({_DUE.format(losses=f'>= {SUSPECT_LOSSES}', limit='%(limit)s')})"
+    has_budget=HAS_BUDGET,
+    due=f"due AS ({_DUE.format(losses=f'>= {SUSPECT_LOSSES}', limit='%(limit)s')})",
 )
 
 # Shared, so that recorders do not wait for one another, but a new policy version waits for them
@@ -96,7 +106,7 @@ WITH result AS (
         last_error = r.last_error, prediction_id = r.prediction_id, label = r.label,
         confidence = r.confidence, confidence_source = r.source,
         unknown_reason = r.unknown_reason, route = r.route, route_reason = r.route_reason,
-        policy_id = %(policy_id)s, labeled_at = now(),
+        policy_id = %(policy_id)s, labeled_at = now(), reserved_micros = NULL,
         final_label = CASE r.route WHEN 'accept' THEN r.label END
     FROM result r
     WHERE i.id = r.item_id AND i.lease_token = r.token AND i.state = 'labeling'
@@ -145,7 +155,7 @@ WITH result AS (
     UNION ALL
     SELECT %(project_id)s, 'items.labeling', -count(*) FROM done HAVING count(*) > 0
 )
-SELECT id FROM done
+SELECT id, token FROM done
 """
 
 # Back to the queue, due later. Also how a worker that stops gives back what it has not begun.
@@ -157,11 +167,11 @@ WITH returned AS (
 ), done AS (
     UPDATE items i
     SET state = 'pending', lease_token = NULL, lease_expires_at = NULL, attempts = r.attempts,
-        next_attempt_at = now() + make_interval(secs => r.delay),
+        next_attempt_at = now() + make_interval(secs => r.delay), reserved_micros = NULL,
         last_error = coalesce(r.last_error, i.last_error)
     FROM returned r
     WHERE i.id = r.item_id AND i.lease_token = r.token AND i.state = 'labeling'
-    RETURNING i.id
+    RETURNING i.id, r.token
 ), counted AS (
     INSERT INTO counter_deltas (project_id, name, delta)
     SELECT %(project_id)s, d.name, d.sign * c.n
@@ -169,7 +179,7 @@ WITH returned AS (
          (VALUES ('items.labeling', -1), ('items.pending', 1)) AS d (name, sign)
     WHERE c.n > 0
 )
-SELECT id FROM done
+SELECT id, token FROM done
 """
 
 # The later of two pauses wins.
@@ -180,11 +190,60 @@ ON CONFLICT (endpoint) DO UPDATE
 SET paused_until = greatest(endpoint_pauses.paused_until, excluded.paused_until)
 """
 
+# An endpoint that failed for everybody. A trial that failed says how long it rests now; who only
+# now has seen enough failures does not cut short what others have found.
+BREAK = """
+WITH broken AS (
+    INSERT INTO endpoint_breakers (endpoint, delay) VALUES (%(endpoint)s, %(delay)s)
+    ON CONFLICT (endpoint) DO UPDATE SET delay = greatest(endpoint_breakers.delay, excluded.delay)
+)
+INSERT INTO endpoint_pauses (endpoint, paused_until)
+VALUES (%(endpoint)s, now() + make_interval(secs => %(seconds)s))
+ON CONFLICT (endpoint) DO UPDATE
+SET paused_until = CASE WHEN %(trial)s THEN excluded.paused_until
+                        ELSE greatest(endpoint_pauses.paused_until, excluded.paused_until) END
+"""
+
+MEND = """
+WITH mended AS (
+    DELETE FROM endpoint_breakers WHERE endpoint = %(endpoint)s RETURNING endpoint
+)
+DELETE FROM endpoint_pauses p USING mended WHERE p.endpoint = mended.endpoint
+"""
+
+# The right to the one trial of a broken endpoint that has rested, for so many seconds: a row, if
+# it was had. Should whoever has it die, another has it afterwards.
+TRY_ENDPOINT = """
+INSERT INTO endpoint_pauses (endpoint, paused_until)
+SELECT endpoint, now() + make_interval(secs => %(seconds)s)
+FROM endpoint_breakers WHERE endpoint = %(endpoint)s
+ON CONFLICT (endpoint) DO UPDATE SET paused_until = excluded.paused_until
+WHERE endpoint_pauses.paused_until <= now()
+RETURNING endpoint
+"""
+
+# There was nothing to try it with.
+LEAVE_ENDPOINT = """
+UPDATE endpoint_pauses SET paused_until = now() WHERE endpoint = %(endpoint)s
+"""
+
+# Tells that this worker asks an endpoint with limits; how many do.
+SHARE_RATE = """
+WITH seen AS (
+    INSERT INTO rate_shares (endpoint, worker_id, seen_at)
+    VALUES (%(endpoint)s, %(worker_id)s, now())
+    ON CONFLICT (endpoint, worker_id) DO UPDATE SET seen_at = excluded.seen_at
+)
+SELECT 1 + count(*) AS shares FROM rate_shares
+WHERE endpoint = %(endpoint)s AND worker_id <> %(worker_id)s
+  AND seen_at > now() - make_interval(secs => %(seconds)s)
+"""
+
 # Items whose worker is gone. A third loss makes an item poison: it goes to people. Bounded, so
 # that the transaction stays short. A project that is being deleted is left alone.
 EXPIRE = """
 WITH due AS (
-    SELECT i.id, p.policy_id
+    SELECT i.id, i.lease_token, i.reserved_micros, p.policy_id
     FROM items i JOIN projects p ON p.id = i.project_id
     WHERE i.state = 'labeling' AND i.lease_expires_at <= now()
     ORDER BY i.lease_expires_at LIMIT %(limit)s
@@ -192,7 +251,7 @@ WITH due AS (
 ), freed AS (
     UPDATE items i
     SET losses = i.losses + 1, lease_token = NULL, lease_expires_at = NULL,
-        last_error = 'the worker that held it was lost',
+        reserved_micros = NULL, last_error = 'the worker that held it was lost',
         next_attempt_at = now(),
         state = CASE WHEN i.losses + 1 < %(max_losses)s THEN 'pending' ELSE 'in_review' END,
         route = CASE WHEN i.losses + 1 >= %(max_losses)s THEN 'review' END,
@@ -202,7 +261,7 @@ WITH due AS (
         labeled_at = CASE WHEN i.losses + 1 >= %(max_losses)s THEN now() END
     FROM due
     WHERE i.id = due.id
-    RETURNING i.id, i.project_id, i.state
+    RETURNING i.id, i.project_id, i.state, due.lease_token, due.reserved_micros
 ), queued AS (
     INSERT INTO review_queue (item_id, slot, project_id, round, score)
     SELECT id, 1, project_id, 1, '-infinity' FROM freed WHERE state = 'in_review'
@@ -212,12 +271,12 @@ WITH due AS (
     UNION ALL
     SELECT project_id, 'items.labeling', -count(*) FROM freed GROUP BY project_id
 )
-SELECT id, project_id, state FROM freed
+SELECT id, project_id, state, lease_token, reserved_micros FROM freed
 """
 
 # Projects with items to label now, with how long somebody could have begun with the oldest. Not
-# those whose endpoint rests: nobody may call it. One index probe a project, however many items
-# wait.
+# those whose endpoint rests: nobody may call it. Nor those that have spent their budget. One index
+# probe a project, however many items wait.
 DUE_PROJECTS = f"""
 SELECT p.id AS project_id,
        extract(epoch FROM now() - greatest(d.next_attempt_at, e.paused_until))::float8
@@ -230,11 +289,21 @@ CROSS JOIN LATERAL (
     WHERE project_id = p.id AND state = 'pending' AND next_attempt_at <= now()
     ORDER BY next_attempt_at LIMIT 1
 ) d
-WHERE e.paused_until IS NULL OR e.paused_until <= now()
+WHERE l.source <> 'external'
+  AND (e.paused_until IS NULL OR e.paused_until <= now()) AND NOT {IS_EXHAUSTED}
 ORDER BY d.next_attempt_at
 """
 
-FORGET_PAUSES = "DELETE FROM endpoint_pauses WHERE paused_until < now() - interval '1 hour'"
+# What nobody has asked of for an hour: pauses, broken endpoints, who shared a rate.
+FORGET = """
+WITH pauses AS (
+    DELETE FROM endpoint_pauses WHERE paused_until < now() - interval '1 hour'
+    RETURNING endpoint
+), breakers AS (
+    DELETE FROM endpoint_breakers b USING pauses WHERE b.endpoint = pauses.endpoint
+)
+DELETE FROM rate_shares WHERE seen_at < now() - interval '1 hour'
+"""
 
 PREDICTIONS = """
 SELECT r.id, r.item_id, r.label, r.confidence, r.confidence_source, r.unknown_reason, r.score,

@@ -139,7 +139,7 @@ def _settings(question: Question) -> dict[str, Any]:
     if way.api is Api.DECISIONS:
         return decisions.settings(question.schema)
     settings = responses.settings if way.api is Api.RESPONSES else chat.settings
-    if way.source is ConfidenceSource.SELF_CONSISTENCY and not parameters.get("temperature"):
+    if way.source is ConfidenceSource.SELF_CONSISTENCY and parameters.get("temperature") == 0:
         parameters = {**parameters, "temperature": DEFAULT_TEMPERATURE}
     asked = question.schema
     verbalized = way.source is ConfidenceSource.VERBALIZED

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +17,24 @@ from app.domain.backoff import (
     TryAgain,
     decide_after_failure,
 )
+from app.domain.breaker import Open
 from app.domain.kinds.base import Score
 from app.domain.routing import Decision, Policy, Route, decide_route, policy_from_json
+from app.domain.usage import Usage
 from app.infra.db import Connection, Database, json_rows
 from app.infra.ids import Kind, new_id, to_wire
 from app.infra.metrics import results_lost
 from app.labeling import queries
 from app.labeling.call import Answered, Failed, Job, Outcome
+from app.labeling.reckoning import Reckoning
+from app.labeling.spending import Turn, spend
 
+# a lease, by its item and its token
+Ended = tuple[uuid.UUID, uuid.UUID]
 _FIGURES = ("p_raw", "p_norm", "margin", "entropy", "off_label", "ambiguous", "unseen")
+_NOTHING = Usage()
+# a call that was broken off: it was sent, and nobody will tell what it used
+_UNTOLD = Usage(calls=1, untold=1)
 _log = logging.getLogger(__name__)
 
 
@@ -39,13 +49,50 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """An endpoint that asked for so many seconds of patience."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An endpoint whose breaker opened.
+
+    Attributes:
+        opened: for how long.
+        trial: whether it was the trial that failed.
+    """
+
+    opened: Open
+    trial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A broken endpoint that answers again."""
+
+
+EndpointNews = Rest | Broken | Mended
+
+
+@dataclass(frozen=True, slots=True)
 class Returned:
-    """An item that goes back to the queue."""
+    """An item that goes back to the queue.
+
+    Attributes:
+        job: which.
+        attempts: burned by then.
+        delay: seconds until it is due.
+        error: what it met, None where nothing.
+        usage: what its turn used all the same.
+    """
 
     job: Job
     attempts: int
     delay: float
     error: str | None
+    usage: Usage = _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +110,19 @@ class Plan:
     settled: list[Settled]
     returned: list[Returned]
     pause_seconds: float | None
+    news: tuple[EndpointNews, ...] = ()
 
 
-def plan(outcomes: Sequence[Outcome], *, backoff: Backoff, rng: random.Random) -> Plan:
+def plan(told: Sequence[Outcome | EndpointNews], *, backoff: Backoff, rng: random.Random) -> Plan:
     """Decides for each outcome: settle, return, and whether the endpoint must rest."""
     settled: list[Settled] = []
     returned: list[Returned] = []
+    news: list[EndpointNews] = []
     pause: float | None = None
-    for outcome in outcomes:
+    for outcome in told:
+        if not isinstance(outcome, Answered | Failed):
+            news.append(outcome)
+            continue
         job = outcome.job
         if isinstance(outcome, Answered):
             settled.append(Settled(outcome, job.attempts + 1))
@@ -84,13 +136,14 @@ def plan(outcomes: Sequence[Outcome], *, backoff: Backoff, rng: random.Random) -
         )
         match decision:
             case TryAgain(delay, attempts):
-                returned.append(Returned(job, attempts, delay, outcome.detail))
+                returned.append(Returned(job, attempts, delay, outcome.detail, outcome.usage))
             case PauseEndpoint(delay):
-                returned.append(Returned(job, job.attempts, delay, outcome.detail))
+                burned = job.attempts
+                returned.append(Returned(job, burned, delay, outcome.detail, outcome.usage))
                 pause = max(delay, pause or 0.0)
             case GiveUp(attempts):
                 settled.append(Settled(outcome, attempts))
-    return Plan(settled, returned, pause)
+    return Plan(settled, returned, pause, tuple(news))
 
 
 class Recorder:
@@ -101,50 +154,55 @@ class Recorder:
         # the newest version met of each project; versions never change
         self._policies: dict[uuid.UUID, tuple[uuid.UUID, Policy]] = {}
 
-    async def write(self, source: Source, plan: Plan) -> int:
+    async def write(self, source: Source, plan: Plan, *, reckoning: Reckoning | None = None) -> int:
         """Writes a batch in one transaction; how many items left labelling.
 
-        An item whose lease is no longer ours is left alone: somebody else has it.
+        An item whose lease is no longer ours is left alone: somebody else has it. What its turn
+        cost is counted all the same.
         """
         async with self._database.transaction() as connection:
             policy_id = await _hold_project(connection, source.project_id)
-            if plan.pause_seconds is not None:
-                await connection.execute(
-                    queries.PAUSE, {"endpoint": source.endpoint, "seconds": plan.pause_seconds}
-                )
+            await _tell(connection, source.endpoint, plan)
             if policy_id is None:
                 # the project was deleted meanwhile, and its items with it
                 return 0
+            ended: set[Ended] = set()
             if plan.returned:
-                await _return(connection, source.project_id, plan.returned)
-            if not plan.settled:
-                return 0
-            policy = await self._policy(connection, source.project_id, policy_id)
-            rows = [_row(settled, policy) for settled in plan.settled]
-            cursor = await connection.execute(
-                queries.RECORD,
-                {
-                    "project_id": source.project_id,
-                    "policy_id": policy_id,
-                    "labeler_id": source.labeler_id,
-                    "label_schema_id": source.label_schema_id,
-                    "rows": json_rows(rows),
-                },
-                prepare=True,
-            )
-            stored = await cursor.fetchall()
-        if len(stored) < len(rows):
-            results_lost("late", len(rows) - len(stored))
-            _log.info("%d labels came after their lease", len(rows) - len(stored))
+                ended = await return_items(connection, source.project_id, plan.returned)
+            stored: set[Ended] = set()
+            if plan.settled:
+                policy = await self._policy(connection, source.project_id, policy_id)
+                rows = [_row(settled, policy, reckoning) for settled in plan.settled]
+                stored = await _record(connection, source, policy_id, rows)
+            if reckoning is not None and reckoning.prices is not None:
+                turns = _turns(plan, reckoning, ended | stored)
+                await spend(connection, source.project_id, turns)
+        if len(stored) < len(plan.settled):
+            late = len(plan.settled) - len(stored)
+            results_lost("late", late)
+            _log.info("%d labels came after their lease", late)
         return len(stored)
 
-    async def give_back(self, project_id: uuid.UUID, jobs: Sequence[Job]) -> None:
-        """Returns items that were claimed and not labelled; nobody is to blame, so no loss."""
-        if jobs:
-            async with self._database.transaction() as connection:
-                await _hold_project(connection, project_id)
-                returned = [Returned(job, job.attempts, 0.0, None) for job in jobs]
-                await _return(connection, project_id, returned)
+    async def give_back(
+        self,
+        project_id: uuid.UUID,
+        jobs: Sequence[Job],
+        *,
+        reckoning: Reckoning | None = None,
+    ) -> None:
+        """Returns items that were claimed and not labelled; nobody is to blame, so no loss.
+
+        Their calls may have been under way: what they were reckoned to cost is counted.
+        """
+        if not jobs:
+            return
+        async with self._database.transaction() as connection:
+            await _hold_project(connection, project_id)
+            returned = [Returned(job, job.attempts, 0.0, None, _UNTOLD) for job in jobs]
+            ended = await return_items(connection, project_id, returned)
+            if reckoning is not None and reckoning.prices is not None:
+                turns = _turns(Plan([], returned, None), reckoning, ended)
+                await spend(connection, project_id, turns)
 
     async def _policy(
         self, connection: Connection, project_id: uuid.UUID, policy_id: uuid.UUID
@@ -169,10 +227,46 @@ async def _hold_project(connection: Connection, project_id: uuid.UUID) -> uuid.U
     return None if row is None else row["policy_id"]
 
 
-async def _return(
+async def _tell(connection: Connection, endpoint: str, plan: Plan) -> None:
+    """Tells all workers how the endpoint is."""
+    named = {"endpoint": endpoint}
+    pause = plan.pause_seconds
+    for news in plan.news:
+        match news:
+            case Mended():
+                await connection.execute(queries.MEND, named)
+            case Broken(opened, trial):
+                broken = {"seconds": opened.seconds, "delay": opened.delay, "trial": trial}
+                await connection.execute(queries.BREAK, named | broken)
+            case Rest(seconds):
+                pause = max(seconds, pause or 0.0)
+    if pause is not None:
+        await connection.execute(queries.PAUSE, named | {"seconds": pause})
+
+
+async def _record(
+    connection: Connection, source: Source, policy_id: uuid.UUID, rows: Sequence[dict[str, Any]]
+) -> set[Ended]:
+    """The leases that ended, each with its item out of labelling."""
+    cursor = await connection.execute(
+        queries.RECORD,
+        {
+            "project_id": source.project_id,
+            "policy_id": policy_id,
+            "labeler_id": source.labeler_id,
+            "label_schema_id": source.label_schema_id,
+            "rows": json_rows(rows),
+        },
+        prepare=True,
+    )
+    return {(row["id"], row["token"]) for row in await cursor.fetchall()}
+
+
+async def return_items(
     connection: Connection, project_id: uuid.UUID, returned: Sequence[Returned]
-) -> None:
-    await connection.execute(
+) -> set[Ended]:
+    """Puts items back into the queue; the leases that were still ours."""
+    cursor = await connection.execute(
         queries.RETURN,
         {
             "project_id": project_id,
@@ -189,12 +283,35 @@ async def _return(
         },
         prepare=True,
     )
+    return {(row["id"], row["token"]) for row in await cursor.fetchall()}
 
 
-def _row(settled: Settled, policy: Policy) -> dict[str, Any]:
+def _turns(plan: Plan, reckoning: Reckoning, ended: AbstractSet[Ended]) -> Iterator[Turn]:
+    """What a plan's turns cost.
+
+    Of a lease that somebody else ended, nothing is given back: they did.
+    """
+    turns: list[tuple[Job, Usage, Outcome | None]] = [
+        (each.outcome.job, each.outcome.usage, each.outcome) for each in plan.settled
+    ]
+    turns += [(each.job, each.usage, None) for each in plan.returned]
+    for job, usage, outcome in turns:
+        yield Turn(
+            job.item_id,
+            job.token,
+            micros=reckoning.spent(job.content, usage),
+            calls=usage.calls,
+            labeled=isinstance(outcome, Answered) and outcome.reading.label is not None,
+            reserved=job.reserved if (job.item_id, job.token) in ended else 0,
+        )
+
+
+def _row(settled: Settled, policy: Policy, reckoning: Reckoning | None) -> dict[str, Any]:
     """One item's row of RECORD, routed by the policy; what it does not name is NULL."""
     job = settled.outcome.job
     answer = _answer(settled.outcome)
+    if reckoning is not None and reckoning.prices is not None:
+        answer["cost_micros"] = reckoning.spent(job.content, settled.outcome.usage)
     decision = decide_route(policy, confidence=answer.get("confidence"))
     item_id = to_wire(Kind.ITEM, job.item_id)
     return {
@@ -232,7 +349,7 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
         "prompt_tokens": served.prompt_tokens,
         "completion_tokens": served.completion_tokens,
         "latency_ms": round(outcome.seconds * 1000),
-        "calls": 2 if outcome.repaired else 1,
+        "calls": outcome.usage.calls or None,
         "labeled_event_id": str(new_id()),
         "labeled_event": {
             "item_id": to_wire(Kind.ITEM, outcome.job.item_id),

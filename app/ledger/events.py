@@ -23,6 +23,7 @@ class EventType(StrEnum):
     ASSIGNMENT_EXPIRED = "assignment.expired"
     REVIEW_SUBMITTED = "review.submitted"
     POLICY_UPDATED = "policy.updated"
+    BUDGET_EXHAUSTED = "budget.exhausted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from tests.support.api import Api, serve_api
 from tests.support.labeling import LabelingSide
 from tests.support.model_plays import Answer, seeded
 from tests.support.model_server import ModelServer
+from tests.support.model_wires import CHAT
 from tests.support.sql import Sql
 
 
@@ -47,6 +48,8 @@ def model_server(running_model_server: ModelServer) -> ModelServer:
     server.rules = {}
     server.default = [Answer()]
     server.distribution = seeded()
+    server.interfaces = (CHAT,)
+    server.labels = None
     server.calls.clear()
     server.calls_per_item.clear()
     server.bad_requests.clear()

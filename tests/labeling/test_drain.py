@@ -86,6 +86,7 @@ def worker(stage: Stage, parts: Labeling | None = None, **limits: Any) -> Worker
         asked,
         limits=DrainLimits(**(few | limits)),
         rng=random.Random(5),
+        rates=parts.rates,
     )
     return Worker(drainer, asked)
 

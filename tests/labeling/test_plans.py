@@ -79,6 +79,7 @@ class TestThePlan:
                 "lease_seconds": 60.0,
                 "limit": 64,
                 "max_losses": 3,
+                "reserving": False,
             },
         )
         assert index in {node.get("Index Name") for node in nodes}

@@ -21,6 +21,7 @@ from app.domain.unknown import UnknownReason
 from app.infra.ids import Kind, from_wire, new_id, to_wire
 from app.labeling import queries
 from app.labeling.call import Answered, Failed, Job, Outcome, ask
+from app.labeling.load import LoadedProject, load_project
 from app.labeling.record import Plan, Recorder, Returned, Settled
 from app.settings import Settings
 from tests.labeling.plays import Gate
@@ -81,15 +82,23 @@ async def claim(stage: Stage, project: str, limit: int = 100) -> list[Job]:
             "token": token,
             "lease_seconds": 240.0,
             "limit": limit,
+            "reserving": False,
         },
     )
     return [Job(row["id"], token, row["attempts"], row["content"]) for row in rows]
 
 
+async def load(stage: Stage, project: str) -> LoadedProject:
+    """What a drain knows of a project."""
+    parts = stage.labeling.parts
+    loaded = await load_project(parts.database, parts.clients, from_wire(Kind.PROJECT, project))
+    assert loaded is not None
+    return loaded
+
+
 async def answer(stage: Stage, project: str, job: Job) -> Answered:
     """What the model says of a claimed item."""
-    loaded = await stage.labeling.parts.drainer._load(from_wire(Kind.PROJECT, project))
-    assert loaded is not None
+    loaded = await load(stage, project)
     outcome = await ask(loaded.client, loaded.question, job, deadline_seconds=30)
     assert isinstance(outcome, Answered)
     return outcome
@@ -102,8 +111,7 @@ async def record(stage: Stage, project: str, *outcomes: Outcome) -> int:
 
 
 async def write(stage: Stage, project: str, plan: Plan) -> int:
-    loaded = await stage.labeling.parts.drainer._load(from_wire(Kind.PROJECT, project))
-    assert loaded is not None
+    loaded = await load(stage, project)
     return await Recorder(stage.labeling.parts.database).write(loaded.source, plan)
 
 

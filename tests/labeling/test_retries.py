@@ -24,12 +24,16 @@ def settings(
     running_model_server: ModelServer,
     make_settings: Callable[..., Settings],
 ) -> Settings:
-    """Delays so long that nothing is tried again unless the test moves its time."""
+    """Delays so long that nothing is tried again unless the test moves its time.
+
+    No breaker: here an endpoint that fails for all is the same as many items that fail.
+    """
     return make_settings(
         database_url=database_url,
         openai_base_url=running_model_server.url,
         retry_base_seconds=BASE,
         max_attempts=ATTEMPTS,
+        breaker_failures=10_000,
         call_deadline_seconds=60.0,
         label_lease_seconds=90.0,
     )

@@ -27,6 +27,7 @@ from app.demo.wire import (
     label_answer,
 )
 from tests.support import model_edits as edits
+from tests.support.model_wires import CHAT, DECISIONS, RESPONSES, decision_body, response_body
 
 MODEL = "scripted-test-model"
 FINGERPRINT = "fp_scripted"
@@ -44,6 +45,7 @@ class Call:
     request: ChatRequest
     body: Mapping[str, Any]
     headers: Mapping[str, str]
+    path: str = CHAT
     began: float
     ended: float | None = None
     abandoned: bool = False  # the client went away first
@@ -101,7 +103,11 @@ class Answer:
     edit: Callable[[edits.Choice], None] | None = None
 
     async def play(self, turn: Turn) -> web.StreamResponse:
-        return web.Response(body=encode(self.completion(turn)), content_type="application/json")
+        if turn.call.path == DECISIONS:
+            request = turn.call.request
+            known = self.probabilities or turn.distribution(request.item, request.labels)
+            return json_response(decision_body(turn.call.body, known, model=MODEL))
+        return as_asked(turn, self.completion(turn))
 
     def completion(self, turn: Turn) -> dict[str, Any]:
         request = turn.call.request
@@ -125,6 +131,17 @@ class Answer:
             model=MODEL,
             fingerprint=FINGERPRINT,
         )
+
+
+def as_asked(turn: Turn, completion: Mapping[str, Any]) -> web.Response:
+    """A completion in the form of the interface that was asked, of two that write text."""
+    asked = response_body(completion) if turn.call.path == RESPONSES else completion
+    return json_response(asked)
+
+
+def json_response(body: Mapping[str, Any]) -> web.Response:
+    """A body as careless servers write it, with NaN and infinities."""
+    return web.Response(body=encode(body), content_type="application/json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,13 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import uvloop
 from aiohttp import web
 
-from app.demo.wire import RequestError, error_body, models_body, read_request
+from app.demo.wire import RequestError, error_body, models_body
 from tests.support.model_plays import (
     FAULTS,
     MODEL,
@@ -41,6 +41,7 @@ from tests.support.model_plays import (
     reset,
     seeded,
 )
+from tests.support.model_wires import CHAT, read_any
 
 _BACKLOG = 2048
 _GOOD: Sequence[Play] = (Answer(),)
@@ -56,6 +57,9 @@ class ModelServer:
         calls_per_item: calls by item text.
         in_flight, max_in_flight: calls that have arrived and not ended; the most at one time.
         bad_requests: why requests were answered 400.
+        interfaces: the paths it has, behind the base URL; any other is answered 404.
+        labels: what there is to choose from where a request does not tell, as one has it that
+            asks for no structure; None: such a request is answered 400.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class ModelServer:
         self.in_flight = 0
         self.max_in_flight = 0
         self.bad_requests: list[str] = []
+        self.interfaces: Collection[str] = (CHAT,)
+        self.labels: Sequence[str] | None = None
         self._record = record
         self._script: deque[Play] = deque()
         self._loop: asyncio.AbstractEventLoop
@@ -169,8 +175,9 @@ class ModelServer:
         await asyncio.sleep(0)
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
-        if http.path == "/v1/chat/completions" and http.method == "POST":
-            return await self._complete(http)
+        path = http.path.removeprefix("/v1")
+        if path in self.interfaces and http.method == "POST":
+            return await self._complete(http, path)
         if http.path == "/v1/models":
             return web.json_response(models_body(MODEL, owner="secondlook-tests"))
         if http.path == "/stats":
@@ -185,11 +192,11 @@ class ModelServer:
             )
         return web.json_response(error_body(f"no route {http.path}"), status=404)
 
-    async def _complete(self, http: web.BaseRequest) -> web.StreamResponse:
+    async def _complete(self, http: web.BaseRequest, path: str) -> web.StreamResponse:
         began = time.monotonic()
         try:
             body = json.loads(await http.content.read())
-            request = read_request(body)
+            request = read_any(path, body, labels=self.labels)
         except ValueError as error:
             self.bad_requests.append(str(error))
             param = error.param if isinstance(error, RequestError) else None
@@ -200,6 +207,7 @@ class ModelServer:
             request=request,
             body=body,
             headers=http.headers,
+            path=path,
             began=began,
         )
         call.play = self._next_play(request.item)

@@ -69,6 +69,7 @@ def sweeping(stage: Stage, *, overdue_seconds: float = 3600.0, **limits: Any) ->
         asked,
         limits=DrainLimits(**(few | limits)),
         rng=random.Random(3),
+        rates=parts.rates,
     )
     sweep = LabelingSweep(parts.database, asked, drainer, overdue_seconds=overdue_seconds)
     return Sweeping(sweep, asked)

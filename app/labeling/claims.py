@@ -1,0 +1,155 @@
+"""Claiming items, and with them what a budget must hold for them, in one transaction.
+
+A claim reserves before anything is sent, so that what is spent and what is reserved are together
+never more than the limit, whoever else claims at that moment. A reservation lives with its item's
+lease: whoever ends the lease gives it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg.rows import DictRow
+
+from app.domain.budget import month_counter
+from app.infra.db import Connection, Database, json_rows
+from app.infra.ids import Kind, to_wire
+from app.labeling import budget_queries
+from app.labeling.call import Job
+from app.labeling.reckoning import Reckoning
+from app.labeling.record import Returned, Source, return_items
+from app.ledger import events
+from app.ledger.events import EventType, NewEvent
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Claims of one drain.
+
+    Attributes:
+        database: where.
+        source: whose answers there will be.
+        reckoning: what they are going to cost.
+        has_budget: whether the project had one when the drain began. Where that is not so any
+            more nothing is claimed, and the next drain knows better.
+        lease_seconds: how long a claim holds.
+    """
+
+    database: Database
+    source: Source
+    reckoning: Reckoning
+    has_budget: bool
+    lease_seconds: float
+
+    async def take(self, statement: str, limit: int, *, trial: bool = False) -> list[Job]:
+        """Claims up to so many due items.
+
+        Args:
+            statement: `queries.CLAIM` or `queries.CLAIM_SUSPECT`.
+            limit: how many, >= 1.
+            trial: for the one call that a broken endpoint may get; else it rests.
+        """
+        token = uuid.uuid4()
+        asked = {
+            "project_id": self.source.project_id,
+            "endpoint": None if trial else self.source.endpoint,
+            "token": token,
+            "lease_seconds": self.lease_seconds,
+            "limit": limit,
+            "reserving": self.has_budget,
+        }
+        if self.has_budget:
+            async with self.database.transaction() as connection:
+                return await self._reserve(connection, statement, asked)
+        return _jobs(await self.database.fetch_all(statement, asked), token)
+
+    async def _reserve(
+        self, connection: Connection, statement: str, asked: dict[str, Any]
+    ) -> list[Job]:
+        project = {"project_id": self.source.project_id}
+        held = await _one(connection, budget_queries.HOLD, project)
+        if held is None:
+            return []
+        limit = held["monthly_limit_micros"]
+        if limit is None:
+            # removed since the drain began
+            return _jobs(await _all(connection, statement, asked), asked["token"])
+        counter = {**project, "counter": month_counter(held["month"])}
+        spent = await _one(connection, budget_queries.SPENT, counter)
+        assert spent is not None
+        free = limit - held["reserved_micros"] - spent["micros"]
+        wanted = self._affordable(asked["limit"], free)
+        jobs = _jobs(await _all(connection, statement, asked | {"limit": wanted}), asked["token"])
+        jobs, beyond = self._within(jobs, free)
+        if beyond:
+            await return_items(
+                connection,
+                self.source.project_id,
+                [Returned(job, job.attempts, 0.0, None) for job in beyond],
+            )
+        if jobs:
+            rows = json_rows({"item_id": str(job.item_id), "micros": job.reserved} for job in jobs)
+            reserved = {**project, "token": asked["token"], "rows": rows}
+            await connection.execute(budget_queries.RESERVE, reserved, prepare=True)
+        elif (beyond or free <= 0) and not held["reserved_micros"]:
+            # while something is reserved, some of it may come back
+            await self._exhaust(connection, held["month"])
+        return jobs
+
+    def _affordable(self, limit: int, free: int) -> int:
+        """How many items the rest of the budget may pay for: claimed in vain, one is given back."""
+        if free <= 0:
+            return 0
+        return min(limit, self.reckoning.at_once(free // max(1, self.reckoning.micros({})) + 1))
+
+    def _within(self, jobs: Sequence[Job], free: int) -> tuple[list[Job], list[Job]]:
+        """The first jobs that can be paid for, with what each is going to cost, and the others."""
+        kept: list[Job] = []
+        for job in jobs:
+            micros = self.reckoning.micros(job.content)
+            if micros > free:
+                break
+            free -= micros
+            kept.append(replace(job, reserved=micros))
+        return kept, list(jobs[len(kept) :])
+
+    async def _exhaust(self, connection: Connection, month: str) -> None:
+        project_id = self.source.project_id
+        told = await _one(
+            connection,
+            budget_queries.EXHAUST,
+            {"project_id": project_id, "month": month, "labeler_id": self.source.labeler_id},
+        )
+        if told is None:
+            return
+        data = {
+            "project_id": to_wire(Kind.PROJECT, project_id),
+            "month": month,
+            "limit_micros": told["limit_micros"],
+        }
+        await events.record(connection, project_id, [NewEvent(EventType.BUDGET_EXHAUSTED, data)])
+        _log.warning(
+            "the budget of %s is exhausted; labelling waits",
+            month,
+            extra={"project_id": project_id},
+        )
+
+
+def _jobs(rows: Sequence[DictRow], token: uuid.UUID) -> list[Job]:
+    return [Job(row["id"], token, row["attempts"], row["content"]) for row in rows]
+
+
+async def _all(connection: Connection, sql: str, parameters: dict[str, Any]) -> list[DictRow]:
+    cursor = await connection.execute(sql, parameters, prepare=True)
+    return await cursor.fetchall()
+
+
+async def _one(connection: Connection, sql: str, parameters: dict[str, Any]) -> DictRow | None:
+    cursor = await connection.execute(sql, parameters, prepare=True)
+    return await cursor.fetchone()
