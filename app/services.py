@@ -12,6 +12,7 @@ from app.access.service import AccessService
 from app.infra.db import Database
 from app.infra.jobs import RedisWakeUps
 from app.items.service import ItemService
+from app.labeling.external import ExternalPredictions
 from app.labeling.predictions import PredictionService
 from app.projects.labelers import Endpoint
 from app.projects.schema_cache import SchemaCache
@@ -34,6 +35,7 @@ class Services:
     versions: VersionService
     items: ItemService
     predictions: PredictionService
+    external: ExternalPredictions
     review: ReviewService
     reports: ReportService
     facts: ServiceFacts
@@ -64,6 +66,7 @@ def build_services(settings: Settings) -> Services:
         projects=ProjectService(database, own=own),
         versions=VersionService(database, own=own),
         items=items,
+        external=ExternalPredictions(database, schemas),
         predictions=PredictionService(database, items, schemas),
         review=ReviewService(database, schemas),
         reports=ReportService(database),

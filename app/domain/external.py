@@ -51,9 +51,7 @@ def score_external(
     return Score(confidence=confidence, logit=_logit(confidence, 1.0 - confidence))
 
 
-def _by_probabilities(
-    schema: LabelSchema, value: Any, probabilities: Mapping[str, float]
-) -> Score:
+def _by_probabilities(schema: LabelSchema, value: Any, probabilities: Mapping[str, float]) -> Score:
     if not schema.CONFUSION:
         raise ValueFaultError("/probabilities", f"a {schema.KIND} has none by label")
     for name, probability in probabilities.items():

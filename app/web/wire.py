@@ -134,6 +134,10 @@ def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
+def _storable_value(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else storable_json(value)
+
+
 def _written_out(value: Any) -> Any:
     if not (isinstance(value, str) and _MOMENT.match(value)):
         raise PydanticCustomError("moment", "must be a time like 2030-01-31T12:00:00Z")
@@ -156,7 +160,5 @@ Limit = Annotated[int, Field(ge=1, le=1000)]
 Moment = Annotated[
     AwareDatetime, Field(strict=False), BeforeValidator(_written_out), AfterValidator(_in_range)
 ]
-JsonValue = Annotated[
-    Any, AfterValidator(lambda value: (storable if isinstance(value, str) else storable_json)(value))
-]
+JsonValue = Annotated[Any, AfterValidator(_storable_value)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]

@@ -64,6 +64,9 @@ TABLE = {
     "list_items": Case("read"),
     "get_item": Case("read"),
     "list_predictions": Case("read"),
+    "create_predictions": Case(
+        "ingest", body={"producer": "p", "predictions": [{"external_id": "x", "label": "ham"}]}
+    ),
     "peek_queue": Case("reviewer"),
     "claim_items": Case("reviewer", body={"limit": 1}),
     "list_held_assignments": Case("reviewer"),
