@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 import app.access.routes
 import app.items.routes
+import app.labeling.budget_routes
 import app.labeling.routes
 import app.projects.routes
 import app.projects.version_routes
@@ -36,6 +37,7 @@ _FEATURES = (
     app.projects.version_routes,
     app.items.routes,
     app.labeling.routes,
+    app.labeling.budget_routes,
     app.review.routes,
     app.reports.routes,
     app.access.routes,

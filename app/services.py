@@ -12,6 +12,7 @@ from app.access.service import AccessService
 from app.infra.db import Database
 from app.infra.jobs import RedisWakeUps
 from app.items.service import ItemService
+from app.labeling.budgets import BudgetService
 from app.labeling.predictions import PredictionService
 from app.projects.labelers import Endpoint
 from app.projects.service import ProjectService
@@ -33,6 +34,7 @@ class Services:
     versions: VersionService
     items: ItemService
     predictions: PredictionService
+    budgets: BudgetService
     review: ReviewService
     reports: ReportService
     facts: ServiceFacts
@@ -63,6 +65,7 @@ def build_services(settings: Settings) -> Services:
         versions=VersionService(database, own=own),
         items=items,
         predictions=PredictionService(database, items),
+        budgets=BudgetService(database, wake_ups),
         review=ReviewService(database),
         reports=ReportService(database),
         facts=ServiceFacts(database),

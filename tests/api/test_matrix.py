@@ -60,6 +60,8 @@ TABLE = {
     "list_items": Case("read"),
     "get_item": Case("read"),
     "list_predictions": Case("read"),
+    "set_budget": Case("admin", body={"monthly_limit": None}),
+    "get_budget": Case("read"),
     "peek_queue": Case("reviewer"),
     "claim_items": Case("reviewer", body={"limit": 1}),
     "list_held_assignments": Case("reviewer"),
