@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 import app.access.routes
 import app.items.routes
+import app.labeling.budget_routes
 import app.labeling.external_routes
 import app.labeling.routes
 import app.projects.routes
@@ -38,6 +39,7 @@ _FEATURES = (
     app.items.routes,
     app.labeling.routes,
     app.labeling.external_routes,
+    app.labeling.budget_routes,
     app.review.routes,
     app.reports.routes,
     app.access.routes,

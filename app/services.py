@@ -12,6 +12,7 @@ from app.access.service import AccessService
 from app.infra.db import Database
 from app.infra.jobs import RedisWakeUps
 from app.items.service import ItemService
+from app.labeling.budgets import BudgetService
 from app.labeling.external import ExternalPredictions
 from app.labeling.predictions import PredictionService
 from app.projects.labelers import Endpoint
@@ -36,6 +37,7 @@ class Services:
     items: ItemService
     predictions: PredictionService
     external: ExternalPredictions
+    budgets: BudgetService
     review: ReviewService
     reports: ReportService
     facts: ServiceFacts
@@ -69,6 +71,9 @@ def build_services(settings: Settings) -> Services:
         external=ExternalPredictions(database, schemas),
         predictions=PredictionService(database, items, schemas),
         review=ReviewService(database, schemas),
+        predictions=PredictionService(database, items),
+        budgets=BudgetService(database, wake_ups),
+        review=ReviewService(database),
         reports=ReportService(database),
         facts=ServiceFacts(database),
     )

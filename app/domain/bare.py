@@ -5,8 +5,8 @@ It is scored by the walk of the structured answer: what the model wrote is set i
 escaped. Three things differ between a bare label and one in JSON, and are made alike:
 
 - White space before the label is no part of it, whether it stands in a token of its own or not.
-- What ends a bare label is white space behind it, a token that says so (`<|im_end|>`), or the end
-  of the content. Where such a token is an alternative, it is a closing quote.
+- What ends a bare label is white space behind it, a token that says so (`<|im_end|>`, or one of no
+  text), or the end of the content. Where such a token is an alternative, it is a closing quote.
 - The end of the content has no token, so nothing says how likely it was that more would follow. It
   is taken as certain, and `p_raw` is that of the content alone, unless the label is the beginning
   of another one ("ship" of "shipping"): then how sure the model was is unknown.
@@ -110,20 +110,19 @@ class _Frame:
         position, said = 0, b""
         for token in tokens:
             begin, position = position, position + len(token.data)
-            if position <= self.begin and token.data:
+            if begin < self.begin and position <= self.begin:
                 continue
             head = token.data[: max(self.begin - begin, 0)]
             body = token.data[len(head) : max(self.end - begin, 0)]
             body = body if said else _one_space(body)
-            closes = position > self.end
-            yield Token(
-                _escaped(body) + (_CLOSED if closes else b""),
-                token.logprob,
-                tuple(
-                    Alternative(self._alternative(other.data, head, said), other.logprob)
-                    for other in token.alternatives
-                ),
-            )
+            closes = position > self.end or begin >= self.end
+            sampled = _escaped(body) + (_CLOSED if closes else b"")
+            alternatives = [
+                sampled if other.data == token.data else self._alternative(other.data, head, said)
+                for other in token.alternatives
+            ]
+            logprobs = [other.logprob for other in token.alternatives]
+            yield Token(sampled, token.logprob, tuple(map(Alternative, alternatives, logprobs)))
             said += body if said else body.lstrip(_WHITE_SPACE)
             if closes:
                 self.end_is_listed = bool(token.alternatives)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from fractions import Fraction
 from typing import Any, Final
 
@@ -18,7 +17,8 @@ from app.domain.usage import Usage
 MICROS: Final = 1_000_000
 COST_PREFIX: Final = "cost."
 TOTAL: Final = f"{COST_PREFIX}total"
-TURNS: Final = f"{COST_PREFIX}turns"
+CALLS: Final = f"{COST_PREFIX}calls"
+LABELS: Final = f"{COST_PREFIX}labels"
 # An estimate follows what was used, but one odd answer must not spoil it.
 _LEAST_FACTOR, _GREATEST_FACTOR = 0.25, 20.0
 
@@ -96,11 +96,6 @@ class Estimator:
         return math.ceil(estimate * self.factor)
 
 
-def month_of(moment: datetime) -> str:
-    """The month of a moment in UTC, as counters name it: "2026-11"."""
-    return moment.strftime("%Y-%m")
-
-
 def month_counter(month: str) -> str:
-    """The counter of what a month cost, in micros."""
+    """The counter of what a month in UTC cost, "2026-11", in micros."""
     return f"{COST_PREFIX}{month}"

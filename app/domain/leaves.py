@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from app.domain.confidence import ChoiceScore, label_prefixes, score_walk
 from app.domain.labels import LabelSet
-from app.domain.literals import WHITE_SPACE
+from app.domain.prefixes import WHITE_SPACE
 from app.domain.tokens import ROUNDING
 from app.domain.unknown import Unknown, UnknownReason
 from app.domain.walk import EXCESS, Prefixes, Walk, behind_layout

@@ -10,15 +10,16 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
-from app.domain.prefixes import NONE, SEVERAL, START, LabelPrefixes, Reading, read_on
+from app.domain.prefixes import NONE, SEVERAL, START, WHITE_SPACE, LabelPrefixes, Reading, read_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WHITE_SPACE: Final = b" \t\n\r"
 _LETTERS: Final = re.compile(rb"[a-zA-Z]*")
 _ENDS: Final = WHITE_SPACE + b",]}"
 _QUOTE: Final = '"'
+_LONGEST_KEPT: Final = 16
+_MOST_KEPT: Final = 1_000
 # What is read of a value that stands for all those not named: no string and no word begins so.
 _OTHER: Final = Reading("\0", b"", closed=True)
 
@@ -58,6 +59,7 @@ class Literals:
         self._strings = LabelPrefixes(strings)
         self._words = {word: len(strings) + index for index, word in enumerate(spelled)}
         self._openings = openings
+        self._kept: dict[bytes, int] = {}
 
     def index(self, value: str | bool | None) -> int:  # noqa: FBT001 - a value, not a switch
         """Position of this value.
@@ -100,8 +102,17 @@ class Literals:
 
     def leaves_after(self, reading: Reading, data: bytes) -> int:
         """What `leaves` says of the reading after these bytes; NONE where no value has them."""
-        after = self.read_on(reading, data)
-        return NONE if after is None else self.leaves(after)
+        if reading != START or len(data) > _LONGEST_KEPT:
+            after = self.read_on(reading, data)
+            return NONE if after is None else self.leaves(after)
+        # The same few alternatives stand at the beginning of every value.
+        left = self._kept.get(data)
+        if left is None:
+            after = self.read_on(reading, data)
+            left = NONE if after is None else self.leaves(after)
+            if len(self._kept) < _MOST_KEPT:
+                self._kept[data] = left
+        return left
 
 
 def _quoted(inner: Reading, data: bytes) -> Reading | None:

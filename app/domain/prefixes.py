@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 NONE: Final = -1
 SEVERAL: Final = -2
 
-_WHITE_SPACE: Final = b" \t\n\r"
+WHITE_SPACE: Final = b" \t\n\r"
+"""What may stand between the pieces of JSON (RFC 8259 §2)."""
 
 # As many whole characters of a JSON string (RFC 8259 §7) as there are. A surrogate escape counts
 # as whole with its other half only.
@@ -107,7 +108,7 @@ def value_offset(data: bytes, *, layout: Sequence[bytes]) -> int | None:
     """
     position = 0
     for piece in layout:
-        while data[position : position + 1] and data[position] in _WHITE_SPACE:
+        while data[position : position + 1] and data[position] in WHITE_SPACE:
             position += 1
         found = data[position : position + len(piece)]
         if not piece.startswith(found):

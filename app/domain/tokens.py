@@ -93,8 +93,12 @@ def read_tokens(content_logprobs: object, *, content: str) -> tuple[Token, ...] 
 
 
 def spells(tokens: Iterable[Token], content: str) -> bool:
-    """Whether the tokens' bytes, put together, are the content."""
-    return b"".join([token.data for token in tokens]) == content.encode("utf-8", "surrogatepass")
+    """Whether the tokens' bytes, put together, are the content; never one with lone surrogates."""
+    try:
+        data = content.encode()
+    except UnicodeEncodeError:
+        return False
+    return b"".join([token.data for token in tokens]) == data
 
 
 def _token(entry: object) -> Token:

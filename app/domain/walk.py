@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from app.domain.prefixes import NONE, SEVERAL, START, value_offset
+from app.domain.prefixes import NONE, SEVERAL, START, WHITE_SPACE, value_offset
 from app.domain.unknown import Unknown, UnknownReason
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ class Walk:
             begin, end = end, end + len(token.data)
             if begin < start and end <= start:
                 continue  # layout only
-            if unknown := self._step(token, data=data, begin=begin if begin < start else None):
+            # white space alone is read as if it were the value's own: nothing to be told from it
+            in_layout = begin if data[begin:start].strip(WHITE_SPACE) else None
+            if unknown := self._step(token, data=data, begin=in_layout):
                 return unknown
             after = self.prefixes.read_on(self.at, data[max(begin, start) : end])
             if after is None or after.closed:

@@ -12,8 +12,9 @@ from app.domain.backoff import Backoff
 from app.infra.db import describe, is_contended, is_unavailable
 from app.infra.metrics import results_lost
 from app.labeling.call import Answered, Failed, Outcome
+from app.labeling.plan import EndpointNews, Plan, plan
 from app.labeling.reckoning import Reckoning
-from app.labeling.record import EndpointNews, Plan, Recorder, Source, plan
+from app.labeling.record import Recorder, Source
 
 _BATCH = 100
 _BATCH_SECONDS = 0.02

@@ -20,8 +20,9 @@ from app.infra.db import Connection, Database, json_rows
 from app.infra.ids import Kind, to_wire
 from app.labeling import budget_queries
 from app.labeling.call import Job
+from app.labeling.plan import Returned
 from app.labeling.reckoning import Reckoning
-from app.labeling.record import Returned, Source, return_items
+from app.labeling.record import Source, return_items
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
 

@@ -21,7 +21,7 @@ from app.domain.breaker import (
 from app.domain.rates import RateHeaders, read_rate_headers
 from app.labeling.call import Failed, Outcome
 from app.labeling.endpoint import CallError, ModelClient, RawAnswer
-from app.labeling.record import Broken, EndpointNews, Mended, Rest
+from app.labeling.plan import Broken, EndpointNews, Mended, Rest
 
 # The item of a trial that failed comes back after so many rests of the endpoint: the next trials
 # are of others, so that a long outage burns no item's attempts.

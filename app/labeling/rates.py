@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from app.domain.rates import Cost, Flow, Granted, Levels, Limits, Settlement
 from app.infra.db import Database
-from app.labeling import queries
+from app.labeling import endpoint_queries
 
 _SOCKET_TIMEOUT = 0.5
 # for how long a Redis that did not answer is not asked again
@@ -160,7 +160,7 @@ class SharedRates:
         if now < seen_at + _BEAT_SECONDS:
             return shares
         row = await self._database.fetch_one(
-            queries.SHARE_RATE,
+            endpoint_queries.SHARE_RATE,
             {"endpoint": endpoint, "worker_id": self._worker_id, "seconds": SHARE_SECONDS},
         )
         shares = 1 if row is None else row["shares"]

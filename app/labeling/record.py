@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import logging
-import random
 import uuid
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.backoff import (
-    Backoff,
-    GiveUp,
-    PauseEndpoint,
-    TryAgain,
-    decide_after_failure,
-)
-from app.domain.breaker import Open
 from app.domain.kinds.base import Score
 from app.domain.routing import Decision, Policy, Route, decide_route, policy_from_json
 from app.domain.usage import Usage
 from app.infra.db import Connection, Database, json_rows
 from app.infra.ids import Kind, new_id, to_wire
 from app.infra.metrics import results_lost
-from app.labeling import queries
+from app.labeling import endpoint_queries, queries
 from app.labeling.call import Answered, Failed, Job, Outcome
+from app.labeling.plan import Broken, Mended, Plan, Rest, Returned, Settled
 from app.labeling.reckoning import Reckoning
 from app.labeling.spending import Turn, spend
 
 # a lease, by its item and its token
 Ended = tuple[uuid.UUID, uuid.UUID]
 _FIGURES = ("p_raw", "p_norm", "margin", "entropy", "off_label", "ambiguous", "unseen")
-_NOTHING = Usage()
 # a call that was broken off: it was sent, and nobody will tell what it used
 _UNTOLD = Usage(calls=1, untold=1)
 _log = logging.getLogger(__name__)
@@ -46,104 +37,6 @@ class Source:
     labeler_id: uuid.UUID
     label_schema_id: uuid.UUID
     endpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """An endpoint that asked for so many seconds of patience."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """An endpoint whose breaker opened.
-
-    Attributes:
-        opened: for how long.
-        trial: whether it was the trial that failed.
-    """
-
-    opened: Open
-    trial: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """A broken endpoint that answers again."""
-
-
-EndpointNews = Rest | Broken | Mended
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """An item that goes back to the queue.
-
-    Attributes:
-        job: which.
-        attempts: burned by then.
-        delay: seconds until it is due.
-        error: what it met, None where nothing.
-        usage: what its turn used all the same.
-    """
-
-    job: Job
-    attempts: int
-    delay: float
-    error: str | None
-    usage: Usage = _NOTHING
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """An item that leaves labelling: with an answer, or given up on."""
-
-    outcome: Outcome
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a batch of outcomes comes to, decided before anything is written."""
-
-    settled: list[Settled]
-    returned: list[Returned]
-    pause_seconds: float | None
-    news: tuple[EndpointNews, ...] = ()
-
-
-def plan(told: Sequence[Outcome | EndpointNews], *, backoff: Backoff, rng: random.Random) -> Plan:
-    """Decides for each outcome: settle, return, and whether the endpoint must rest."""
-    settled: list[Settled] = []
-    returned: list[Returned] = []
-    news: list[EndpointNews] = []
-    pause: float | None = None
-    for outcome in told:
-        if not isinstance(outcome, Answered | Failed):
-            news.append(outcome)
-            continue
-        job = outcome.job
-        if isinstance(outcome, Answered):
-            settled.append(Settled(outcome, job.attempts + 1))
-            continue
-        decision = decide_after_failure(
-            outcome.failure,
-            attempts=job.attempts,
-            retry_after=outcome.retry_after,
-            jitter=rng.random(),
-            backoff=backoff,
-        )
-        match decision:
-            case TryAgain(delay, attempts):
-                returned.append(Returned(job, attempts, delay, outcome.detail, outcome.usage))
-            case PauseEndpoint(delay):
-                burned = job.attempts
-                returned.append(Returned(job, burned, delay, outcome.detail, outcome.usage))
-                pause = max(delay, pause or 0.0)
-            case GiveUp(attempts):
-                settled.append(Settled(outcome, attempts))
-    return Plan(settled, returned, pause, tuple(news))
 
 
 class Recorder:
@@ -234,14 +127,14 @@ async def _tell(connection: Connection, endpoint: str, plan: Plan) -> None:
     for news in plan.news:
         match news:
             case Mended():
-                await connection.execute(queries.MEND, named)
+                await connection.execute(endpoint_queries.MEND, named)
             case Broken(opened, trial):
                 broken = {"seconds": opened.seconds, "delay": opened.delay, "trial": trial}
-                await connection.execute(queries.BREAK, named | broken)
+                await connection.execute(endpoint_queries.BREAK, named | broken)
             case Rest(seconds):
                 pause = max(seconds, pause or 0.0)
     if pause is not None:
-        await connection.execute(queries.PAUSE, named | {"seconds": pause})
+        await connection.execute(endpoint_queries.PAUSE, named | {"seconds": pause})
 
 
 async def _record(

@@ -79,7 +79,7 @@ def read_response(body: bytes) -> Reply:
     output = response.get("output")
     if not isinstance(output, list):
         raise UnreadableResponseError("the answer is no response")
-    if response.get("status") in {"failed", "cancelled", "queued", "in_progress"}:
+    if response.get("status") in ("failed", "cancelled", "queued", "in_progress"):
         raise UnreadableResponseError("the response was not completed")
     finish_reason = _finish_reason(response)
     served = served_of(response, finish_reason=finish_reason, names=_COUNTS)

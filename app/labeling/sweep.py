@@ -15,7 +15,7 @@ from app.infra.db import Connection, Database, is_unavailable
 from app.infra.ids import Kind, to_wire
 from app.infra.jobs import WakeUps
 from app.infra.metrics import leases_expired
-from app.labeling import queries
+from app.labeling import endpoint_queries, queries
 from app.labeling.drain import Drainer
 from app.labeling.spending import Turn, spend
 from app.ledger import events
@@ -49,7 +49,7 @@ class LabelingSweep:
         """One round."""
         await self.expire()
         async with self._database.connection() as connection:
-            await connection.execute(queries.FORGET)
+            await connection.execute(endpoint_queries.FORGET)
         due = await self._database.fetch_all(queries.DUE_PROJECTS, {})
         for row in due:
             self._wake_ups.request(row["project_id"])

@@ -11,10 +11,15 @@ WITH gone AS (
     DELETE FROM items WHERE id IN (
         SELECT id FROM items WHERE project_id = %(project_id)s LIMIT {DELETE_STEP}
     )
-    RETURNING state
+    RETURNING state, reserved_micros
 ), counted AS (
     INSERT INTO counter_deltas (project_id, name, delta)
     SELECT %(project_id)s, 'items.' || state, -count(*) FROM gone GROUP BY state
+), given_back AS (
+    UPDATE budgets
+    SET reserved_micros = reserved_micros - (SELECT sum(reserved_micros) FROM gone)
+    WHERE project_id = %(project_id)s
+      AND EXISTS (SELECT 1 FROM gone WHERE reserved_micros IS NOT NULL)
 )
 SELECT count(*) AS n FROM gone
 """
@@ -29,6 +34,24 @@ WITH gone AS (
 )
 SELECT count(*) AS n FROM gone
 """
+DELETE_SOME_SPENDINGS = f"""
+WITH gone AS (
+    DELETE FROM spendings WHERE project_id = %(project_id)s AND (token, item_id) IN (
+        SELECT token, item_id FROM spendings
+        WHERE project_id = %(project_id)s LIMIT {DELETE_STEP}
+    )
+    RETURNING month, micros, calls, labels
+), counted AS (
+    INSERT INTO counter_deltas (project_id, name, delta)
+    SELECT %(project_id)s, d.name, -sum(d.delta)
+    FROM gone g CROSS JOIN LATERAL (VALUES
+        ('cost.' || g.month, g.micros), ('cost.total', g.micros), ('cost.calls', g.calls),
+        ('cost.labels', g.labels)
+    ) AS d (name, delta)
+    GROUP BY d.name HAVING sum(d.delta) <> 0
+)
+SELECT count(*) AS n FROM gone
+"""
 DELETE_SOME_DELTAS = f"""
 WITH gone AS (
     DELETE FROM counter_deltas WHERE id IN (
@@ -38,6 +61,11 @@ WITH gone AS (
 )
 SELECT count(*) AS n FROM gone
 """
-DELETE_STEPS = (DELETE_SOME_ITEMS, DELETE_SOME_EVENTS, DELETE_SOME_DELTAS)
+DELETE_STEPS = (
+    DELETE_SOME_ITEMS,
+    DELETE_SOME_EVENTS,
+    DELETE_SOME_SPENDINGS,
+    DELETE_SOME_DELTAS,
+)
 
 DELETE = "DELETE FROM projects WHERE id = %(project_id)s"

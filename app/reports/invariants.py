@@ -124,6 +124,8 @@ CHECKS: dict[str, str] = {
             UNION ALL
             SELECT project_id, 'policy.updated', count(*)
             FROM policies WHERE version > 1 GROUP BY 1
+            UNION ALL
+            SELECT project_id, 'budget.exhausted', count(*) FROM budget_exhaustions GROUP BY 1
         ), told AS (
             SELECT project_id, type, count(*) AS n FROM events
             WHERE type IN (SELECT DISTINCT type FROM changes) GROUP BY 1, 2
@@ -197,6 +199,48 @@ CHECKS: dict[str, str] = {
                || coalesce(a.n, 0) || ' counted, ' || coalesce(b.n, 0) || ' in the counter' AS found
         FROM counted a FULL JOIN counter b USING (project_id, name)
         WHERE coalesce(a.n, 0) <> coalesce(b.n, 0)
+    """,
+    "counters of cost equal what turns cost": """
+        WITH counted AS (
+            SELECT s.project_id, c.name, sum(c.n) AS n
+            FROM spendings s CROSS JOIN LATERAL (VALUES
+                ('cost.' || s.month, s.micros), ('cost.total', s.micros),
+                ('cost.calls', s.calls), ('cost.labels', s.labels)
+            ) AS c (name, n)
+            GROUP BY 1, 2
+        ), counter AS (
+            SELECT project_id, name, sum(value) AS n FROM (
+                SELECT project_id, name, value FROM counter_totals
+                UNION ALL SELECT project_id, name, delta FROM counter_deltas
+            ) parts WHERE starts_with(name, 'cost.') GROUP BY 1, 2
+        )
+        SELECT 'project ' || project_id || ' ' || coalesce(a.name, b.name) || ': '
+               || coalesce(a.n, 0) || ' counted, ' || coalesce(b.n, 0) || ' in the counter' AS found
+        FROM counted a FULL JOIN counter b USING (project_id, name)
+        WHERE coalesce(a.n, 0) <> coalesce(b.n, 0)
+    """,
+    "what a prediction cost was spent": """
+        SELECT p.item_id || ' cost ' || p.cost_micros AS found
+        FROM predictions p
+        WHERE p.cost_micros > 0 AND NOT EXISTS (
+            SELECT 1 FROM spendings s
+            WHERE s.project_id = p.project_id AND s.item_id = p.item_id
+              AND s.micros = p.cost_micros AND NOT s.estimated
+        )
+    """,
+    "a reservation has a live lease": """
+        SELECT id || ' ' || state || ' holds ' || reserved_micros AS found
+        FROM items WHERE reserved_micros IS NOT NULL AND state <> 'labeling'
+    """,
+    "what a budget reserves is what its leases hold": """
+        SELECT 'project ' || coalesce(b.project_id, i.project_id) || ': '
+               || coalesce(b.reserved_micros, 0) || ' reserved, ' || coalesce(i.held, 0) || ' held'
+               AS found
+        FROM budgets b FULL JOIN (
+            SELECT project_id, sum(reserved_micros) AS held FROM items
+            WHERE reserved_micros IS NOT NULL GROUP BY 1
+        ) i USING (project_id)
+        WHERE coalesce(b.reserved_micros, 0) <> coalesce(i.held, 0)
     """,
     "no reviewer decides an item twice in a round": """
         SELECT item_id || ' ' || reviewer AS found FROM reviews

@@ -67,6 +67,8 @@ TABLE = {
     "create_predictions": Case(
         "ingest", body={"producer": "p", "predictions": [{"external_id": "x", "label": "ham"}]}
     ),
+    "set_budget": Case("admin", body={"monthly_limit": None}),
+    "get_budget": Case("read"),
     "peek_queue": Case("reviewer"),
     "claim_items": Case("reviewer", body={"limit": 1}),
     "list_held_assignments": Case("reviewer"),

@@ -91,6 +91,10 @@ BREAKS: dict[str, list[str]] = {
             "INSERT INTO events (id, project_id, type, data) VALUES (gen_random_uuid(), {id}, "
             "'review.submitted', '{{}}')"
         ),
+        (
+            "INSERT INTO budget_exhaustions (project_id, month, limit_micros) VALUES ({id}, "
+            "'2026-11', 5)"
+        ),
     ],
     "counters of states equal a recount": [
         "INSERT INTO counter_deltas (project_id, name, delta) VALUES ({id}, 'items.pending', 1)",
@@ -105,6 +109,23 @@ BREAKS: dict[str, list[str]] = {
     ],
     "counters of agreement equal a recount": [
         "DELETE FROM counter_deltas WHERE project_id = {id} AND starts_with(name, 'agreement.')",
+    ],
+    "counters of cost equal what turns cost": [
+        "INSERT INTO counter_deltas (project_id, name, delta) VALUES ({id}, 'cost.total', 1)",
+        (
+            "INSERT INTO spendings (project_id, token, item_id, month, micros, calls, labels, "
+            "estimated) VALUES ({id}, gen_random_uuid(), {accepted}, '2026-11', 5, 1, 1, false)"
+        ),
+    ],
+    "what a prediction cost was spent": [
+        "UPDATE predictions SET cost_micros = 7 WHERE item_id = {accepted}",
+    ],
+    "a reservation has a live lease": [
+        "UPDATE items SET reserved_micros = 5 WHERE id = {pending}",
+    ],
+    "what a budget reserves is what its leases hold": [
+        "INSERT INTO budgets (project_id, reserved_micros) VALUES ({id}, 5)",
+        "UPDATE items SET reserved_micros = 5 WHERE id = {labeling}",
     ],
     "no reviewer decides an item twice in a round": [
         (

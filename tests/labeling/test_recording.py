@@ -22,7 +22,8 @@ from app.infra.ids import Kind, from_wire, new_id, to_wire
 from app.labeling import queries
 from app.labeling.call import Answered, Failed, Job, Outcome, ask
 from app.labeling.load import LoadedProject, load_project
-from app.labeling.record import Plan, Recorder, Returned, Settled
+from app.labeling.plan import Plan, Returned, Settled
+from app.labeling.record import Recorder
 from app.settings import Settings
 from tests.labeling.plays import Gate
 from tests.labeling.support import Stage

@@ -113,8 +113,9 @@ class TestUnknown:
         assert isinstance(unknown, Unknown)
         assert unknown.detail == "Token 1: a logprob is NaN"
 
-    def test_a_content_that_is_no_text(self) -> None:
-        unknown = read_tokens([entry("a")], content="\ud800")
+    @pytest.mark.parametrize("token", ["a", "\ud800"])
+    def test_a_content_that_is_no_text(self, token: str) -> None:
+        unknown = read_tokens([{"token": token, "logprob": -0.5}], content="\ud800")
         assert isinstance(unknown, Unknown)
         assert unknown.reason is UnknownReason.BYTES_DIFFER
 

@@ -9,7 +9,7 @@ from app.domain.backoff import Backoff, FailureClass
 from app.domain.unknown import UnknownReason
 from app.labeling.answer import Reading
 from app.labeling.call import Answered, Failed, Job, Outcome
-from app.labeling.record import Plan, plan
+from app.labeling.plan import Plan, plan
 
 BACKOFF = Backoff(base=2.0, max_attempts=6)
 

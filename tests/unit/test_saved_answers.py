@@ -111,7 +111,19 @@ def test_each_form_is_scored_as_it_is() -> None:
         assert scored.score is not None, scored.unknown
 
 
-@settings(max_examples=400, deadline=None)
+def test_one_with_anything_else_in_any_place_is_scored_or_refused_in_words() -> None:
+    for whole in WHOLE:
+        for *way, last in places(whole)[1:]:
+            for odd in ODD:
+                answer: Any = copy.deepcopy(whole)
+                parent = answer
+                for key in way:
+                    parent = parent[key]
+                parent[last] = copy.deepcopy(odd)
+                check(answer)
+
+
+@settings(max_examples=200, deadline=None)
 @given(spoilt())
 def test_a_spoilt_one_is_scored_or_refused_in_words(answer: object) -> None:
     check(answer)

@@ -10,6 +10,7 @@ from app.domain.kinds.fields import FieldsSchema
 from app.domain.kinds.multi_choice import MultiChoiceSchema
 from app.domain.kinds.regions import RegionsSchema
 from app.domain.kinds.single_choice import SingleChoiceSchema
+from app.domain.kinds.spans import SpansSchema
 from app.domain.kinds.text import TextSchema
 from app.domain.labels import LabelProblem
 
@@ -19,6 +20,7 @@ KINDS: Final[Mapping[str, type[LabelSchema]]] = {
         SingleChoiceSchema,
         MultiChoiceSchema,
         FieldsSchema,
+        SpansSchema,
         TextSchema,
         RegionsSchema,
     )

@@ -523,7 +523,7 @@ def leaves(made: Sequence[Token]) -> dict[str, LeafScore | Unknown]:
 
 
 class TestCutAnywhere:
-    @settings(max_examples=250, deadline=None)
+    @settings(max_examples=120, deadline=None)
     @given(cuts(DATA).flatmap(lambda pieces: scored(pieces, POOL)))
     def test_the_bounds_hold(self, made: list[Token]) -> None:
         for name, leaf in leaves(made).items():
@@ -543,7 +543,7 @@ class TestCutAnywhere:
                 by_chain_rule(made, place.start + quoted, place.end), rel=1e-9, abs=1e-9
             )
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(cuts(DATA).flatmap(lambda pieces: scored(pieces, POOL)))
     def test_masses_are_no_more_than_one(self, made: list[Token]) -> None:
         spelling = Spelling(made, DATA)
@@ -659,7 +659,7 @@ def figures(leaf: LeafScore | Unknown) -> Any:
 
 
 class TestLikeASingleChoice:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(
         st.sampled_from(['{"label":"ship"}', '{ "label" : "Télécom" }', '{"label":" SHIPPING"}']),
         st.data(),
