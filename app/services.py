@@ -71,9 +71,7 @@ def build_services(settings: Settings) -> Services:
         external=ExternalPredictions(database, schemas),
         predictions=PredictionService(database, items, schemas),
         review=ReviewService(database, schemas),
-        predictions=PredictionService(database, items),
         budgets=BudgetService(database, wake_ups),
-        review=ReviewService(database),
         reports=ReportService(database),
         facts=ServiceFacts(database),
     )
