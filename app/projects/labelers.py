@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 from app.domain import prompting
 from app.domain.confidence import ConfidenceSource
 from app.domain.content import TemplateError, template_fields, text_of
+from app.domain.decisions import MAX_CHOICES, MAX_QUESTIONS
 from app.domain.kinds.base import LabelSchema, ValueFaultError
 from app.errors import FieldError, InvalidError, invalid_field
 from app.infra.ids import new_id
 from app.projects.models import Labeler
 
 AUTO: Final = "auto"
-_DECIDED: Final = ("single_choice", "multi_choice")
 _PRODUCER: Final = "external"
 
 
@@ -140,8 +140,12 @@ def _checked_source(source: str, schema: LabelSchema) -> str:
                 f"no model is asked for {schema.KIND}: they come as external predictions",
             )
         return ConfidenceSource.EXTERNAL.value
-    if source == ConfidenceSource.DECISIONS.value and schema.KIND not in _DECIDED:
-        raise invalid_field("/labeler/source", f"decisions fit {' and '.join(_DECIDED)} only")
+    if source == ConfidenceSource.DECISIONS.value and schema.decision_questions() is None:
+        raise invalid_field(
+            "/labeler/source",
+            f"decisions fit single_choice of up to {MAX_CHOICES} labels and multi_choice of up to "
+            f"{MAX_QUESTIONS}",
+        )
     return source
 
 

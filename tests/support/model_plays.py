@@ -298,7 +298,7 @@ class NoChoices:
     choices: tuple[()] | None = ()
 
     async def play(self, turn: Turn) -> web.StreamResponse:
-        return web.json_response({**Answer().completion(turn), "choices": self.choices})
+        return as_asked(turn, {**Answer().completion(turn), "choices": self.choices})
 
 
 FAULTS: Mapping[str, Play] = {

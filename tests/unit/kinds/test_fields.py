@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from app.domain.kinds import KINDS, parse_schema
 from app.domain.kinds.base import SchemaError, Score, ValueFaultError
 from app.domain.kinds.fields import FieldsSchema
 from app.domain.prompting import Example, system_prompt
-from app.domain.tokens import Token
+from app.domain.tokens import Token, read_tokens
 from app.domain.unknown import Unknown, UnknownReason, Unusable
 from tests.support.answer_tokens import answer_tokens, cuts, scored, token, tokens
 
@@ -498,6 +499,51 @@ class TestScore:
         assert found.logit == min(part.logit for part in found.parts)
         assert found.p_raw is not None
         assert 0.0 <= found.p_raw <= 1.0
+
+
+PAYLOADS = Path(__file__).resolve().parents[4] / "shared" / "data" / "payloads"
+
+
+@pytest.mark.skipif(
+    not PAYLOADS.is_dir(), reason="the recorded answers are not beside this checkout"
+)
+def test_a_structured_answer_of_a_real_server() -> None:
+    schema = FieldsSchema.parse(
+        {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "date": {"type": "string"},
+                    "participants": {"type": "array", "items": {"type": "string"}},
+                },
+            }
+        }
+    )
+    with (PAYLOADS / "payloads_envelopes.jsonl").open(encoding="utf-8") as lines:
+        payloads = [json.loads(line)["payload"] for line in lines]
+    (choice,) = (
+        choice
+        for payload in payloads
+        if isinstance(payload, dict)
+        for choice in payload.get("choices", [])
+        if "participants" in str(choice.get("message", {}).get("content"))
+        and choice.get("logprobs")
+    )
+    content = choice["message"]["content"]
+    spelled = read_tokens(choice["logprobs"]["content"], content=content)
+    assert not isinstance(spelled, Unknown)
+    value = schema.read(content, text="")
+    assert isinstance(value, dict)
+    found = schema.score(spelled, content=content, begin=0, value=value, text="")
+    assert isinstance(found, Score)
+    # nothing is listed beside the tokens, whose logprobs are below 0: `Friday` is the doubtful one
+    assert {part.name: round(part.confidence, 6) for part in found.parts} == {
+        "name": 0.997968,
+        "date": 0.906967,
+        "participants": 0.999998,
+    }
+    assert found.confidence == min(part.confidence for part in found.parts)
 
 
 class TestComparison:
