@@ -244,6 +244,7 @@ GOOD_BODIES: dict[str, Any] = {
     "/v1/projects/{project}/items/bulk": {
         "items": [{"text": "x", "metadata": {"a": 1}}, {"external_id": "y", "text": "y"}]
     },
+    "/v1/projects/{project}/budget": {"monthly_limit": 2.5},
     "/v1/projects/{project}/claims": {"limit": 1},
     "/v1/assignments/{assignment}/renew": {"lease_token": "0" * 32},
     "/v1/assignments/{assignment}/submit": {
@@ -277,7 +278,8 @@ class TestFuzz:
     async def test_no_body_is_a_crash(self, api: Api, labeling: LabelingSide, path: str) -> None:
         ids = await self._make(api, labeling)
         await self._fuzz(
-            lambda rng: api.http.post(
+            lambda rng: api.http.request(
+                "PUT" if path.endswith("/budget") else "POST",
                 path.format(**ids),
                 content=json.dumps(spoilt(GOOD_BODIES[path], rng)),
                 headers=JSON,

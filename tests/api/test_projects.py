@@ -428,7 +428,10 @@ class TestRemoving:
         self, api: Api, labeling: LabelingSide, sql: Sql
     ) -> None:
         policy = {"kind": "fixed_threshold", "threshold": 0.5}
-        project, other = [await api.make_project(policy=policy) for _ in range(2)]
+        labeler = {"prices": {"input_per_million": 1.0, "output_per_million": 1.0}}
+        project, other = [
+            await api.make_project(policy=policy, labeler=labeler) for _ in range(2)
+        ]
         for each in (project, other):
             await self._live_through_everything(api, labeling, each)
         tables = [
@@ -474,6 +477,9 @@ class TestRemoving:
         await counters.fold(labeling.parts.database, from_wire(Kind.PROJECT, project))
         await api.http.post(f"/v1/projects/{project}/policies", json={"kind": "accept_all"})
         await api.send_items(project, ["waits"])
+        # money is spent, and none is left
+        await api.http.put(f"/v1/projects/{project}/budget", json={"monthly_limit": 0.0})
+        await labeling.drain(project)
 
     async def test_it_begins_again_where_work_is_in_its_way(
         self, api: Api, labeling: LabelingSide, sql: Sql

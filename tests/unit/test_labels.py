@@ -63,7 +63,7 @@ class TestRefusedSets:
             ([{"name": "a"}, {}], "/1/name"),
             ([{"name": "a"}, {"name": 7}], "/1/name"),
             ([{"name": "a"}, {"name": "b", "description": None}], "/1/description"),
-            ([{"name": "a"}, {"name": "b", "colour": "red"}], "/1"),
+            ([{"name": "a"}, {"name": "b", "colour": "red"}], "/1/colour"),
         ],
     )
     def test_rows_of_another_form(self, rows: list[dict[str, object]], pointer: str) -> None:
