@@ -291,6 +291,5 @@ def problems_under(pointer: str, problems: Iterable[LabelProblem]) -> list[Label
 def refuse_unknown(definition: Mapping[str, Any], known: Iterable[str]) -> list[LabelProblem]:
     """A problem for each field of a definition that its kind does not know."""
     return [
-        LabelProblem(f"/{name}", "unknown field")
-        for name in sorted(set(definition) - set(known))
+        LabelProblem(f"/{name}", "unknown field") for name in sorted(set(definition) - set(known))
     ]
