@@ -20,7 +20,7 @@ from app.domain.unknown import UnknownReason
 from app.infra.db import Database
 from app.labeling import findings
 from app.labeling.answer import Reading
-from app.labeling.call import Turn
+from app.labeling.turn import Turn
 from app.labeling.endpoint import CallError, ModelClient, ModelClients
 from app.labeling.findings import AUTO, Finding, Try, finding_key
 from app.labeling.question import build_question

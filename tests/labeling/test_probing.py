@@ -183,6 +183,39 @@ class TestNothingFound:
         await stage.make_due(project)
 
 
+class TestWhatCanTBe:
+    async def test_decisions_that_do_not_fit_give_way_to_chat(self, stage: Stage) -> None:
+        # no such labeler can be made; a service that was older may have made one
+        project = await stage.api.make_project(
+            label_schema={"kind": "text"}, labeler={"source": "logprobs"}
+        )
+        await stage.sql.rows("ALTER TABLE labelers DISABLE TRIGGER never_updated")
+        await stage.sql.rows(
+            "UPDATE labelers SET source = 'decisions' WHERE project_id = %(id)s",
+            id=from_wire(Kind.PROJECT, project),
+        )
+        await stage.sql.rows("ALTER TABLE labelers ENABLE TRIGGER never_updated")
+        stage.model.labels = LABELS
+        stage.model.default = [Says(content="a text")]
+        shown = await label(stage, project)
+        assert shown["confidence"] == {"value": None, "source": "logprobs", "reason": "no_logprobs"}
+
+    async def test_a_lesson_that_can_t_be_kept_costs_no_label(self, stage: Stage) -> None:
+        stage.model.labels = LABELS
+        stage.model.default = [
+            Refuses(what=lambda body: bool(structure(body)), saying=quirks.DEEPSEEK_NO_SCHEMA)
+        ]
+        project = await make(stage, source="logprobs")
+        await stage.sql.rows(
+            "ALTER TABLE endpoint_findings ADD CONSTRAINT full_up CHECK (false) NOT VALID"
+        )
+        try:
+            shown = await label(stage, project)
+        finally:
+            await stage.sql.rows("ALTER TABLE endpoint_findings DROP CONSTRAINT full_up")
+        assert shown["confidence"]["reason"] is None
+
+
 @pytest.fixture
 async def labelers(stage: Stage, settings: Settings) -> AsyncIterator[LabelerService]:
     service = LabelerService(

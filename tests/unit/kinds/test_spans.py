@@ -308,6 +308,15 @@ class TestScore:
         assert result.p_raw == pytest.approx(0.8 * 0.9 * 0.7 * 0.6)
         assert set(SCHEMA.parts_of([entity(15, 21)])) == {part.name for part in result.parts}
 
+    def test_the_layout_of_a_value_says_nothing_of_it(self) -> None:
+        given: Given = {
+            **SURE,
+            ' [{"': (0.5, {'[{"': 0.3, "[]}": 0.2}),  # without the space it is the same list
+            (' "', 0): (0.3, {"\n": 0.7}),  # before the words
+            ("label", 0): (0.4, {"name": 0.6}),
+        }
+        assert confidences(score(ONE, given)) == confidences(score(ONE, SURE))
+
     def test_of_one_label_has_no_label_to_choose(self) -> None:
         content = said(quote("Berlin", 15, 21, "name"))
         given: Given = {name: SURE[name] for name in (' [{"', "Berlin", "}]}")}
@@ -463,21 +472,7 @@ class TestScore:
             ensure_ascii=data.draw(st.booleans()),
             indent=indent,
         )
-        pool = [
-            b"",
-            b" ",
-            b"[",
-            b"]",
-            b"},",
-            b"}]",
-            b'"',
-            b"Zo",
-            b"\xc3",
-            b"per",
-            b"\\",
-            b"1",
-            b"\xff",
-        ]
+        pool = [b"", b" ", *b'[ ] }, }] " Zo \xc3 per \\ 1 \xff'.split()]
         spelled = tuple(data.draw(cuts(content.encode()).flatmap(lambda cut: scored(cut, pool))))
         result = score_tokens(spelled, text=text)
         if isinstance(result, Score):
