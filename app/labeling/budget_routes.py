@@ -10,6 +10,7 @@ from app.domain.budget import MICROS
 from app.infra.ids import Kind
 from app.labeling.budget_schemas import BudgetIn, BudgetOut
 from app.labeling.budgets import BudgetService, Money
+from app.web.openapi import refuses
 from app.web.paging import path_id
 
 router = secured_router("budgets")
@@ -24,6 +25,7 @@ def _service(request: Request) -> BudgetService:
     "/projects/{project_id}/budget",
     operation_id="set_budget",
     openapi_extra=needs(Scope.ADMIN),
+    responses=refuses(409),
 )
 async def set_budget(
     request: Request, project_id: str, body: BudgetIn, caller: CurrentCaller

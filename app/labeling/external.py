@@ -22,7 +22,8 @@ from app.infra.ids import new_id, uuid_array
 from app.labeling import external_queries as queries
 from app.labeling.answer import Reading
 from app.labeling.call import Answered, Job
-from app.labeling.record import Plan, Recorder, Settled, Source
+from app.labeling.plan import Plan, Settled
+from app.labeling.record import Recorder, Source
 from app.projects.schema_cache import SchemaCache
 from app.projects.service import NO_PROJECT, require_visible
 

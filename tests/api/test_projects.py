@@ -429,9 +429,7 @@ class TestRemoving:
     ) -> None:
         policy = {"kind": "fixed_threshold", "threshold": 0.5}
         labeler = {"prices": {"input_per_million": 1.0, "output_per_million": 1.0}}
-        project, other = [
-            await api.make_project(policy=policy, labeler=labeler) for _ in range(2)
-        ]
+        project, other = [await api.make_project(policy=policy, labeler=labeler) for _ in range(2)]
         for each in (project, other):
             await self._live_through_everything(api, labeling, each)
         tables = [
