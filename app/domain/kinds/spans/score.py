@@ -13,8 +13,7 @@ from app.domain.confidence import score_walk
 from app.domain.json_places import Path, Place
 from app.domain.labels import LabelSet
 from app.domain.leaves import LeafScore, Spelling, closed_leaf, open_leaf
-from app.domain.literals import WHITE_SPACE
-from app.domain.prefixes import NONE, SEVERAL, Reading
+from app.domain.prefixes import NONE, SEVERAL, WHITE_SPACE, Reading
 from app.domain.unknown import Unknown
 from app.domain.walk import Walk
 
