@@ -20,10 +20,10 @@ from app.domain.unknown import UnknownReason
 from app.infra.db import Database
 from app.labeling import findings
 from app.labeling.answer import Reading
-from app.labeling.turn import Turn
 from app.labeling.endpoint import CallError, ModelClient, ModelClients
 from app.labeling.findings import AUTO, Finding, Try, finding_key
 from app.labeling.question import build_question
+from app.labeling.turn import Turn
 from app.labeling.way import Api, Way
 
 PROBE_SECONDS: Final = 30.0
