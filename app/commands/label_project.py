@@ -43,6 +43,8 @@ def _body(wanted: Wanted) -> dict[str, Any]:
             f"there is no project {wanted.name} yet; name its labels with --labels a,b,c"
         )
     labeler = {
+        # a call a text is what the command promises; `auto` may find that it takes several
+        "source": "logprobs",
         "model": wanted.model,
         "base_url": wanted.base_url,
         "instructions": wanted.instructions,

@@ -73,7 +73,8 @@ WITH turn AS (
 ), spent AS (
     INSERT INTO spendings (project_id, token, item_id, month, micros, calls, labels, estimated)
     SELECT %(project_id)s, token, item_id, {_MONTH}, micros, calls, labels, estimated
-    FROM turn WHERE calls > 0
+    -- asking for it lets what was before be read before it is changed
+    FROM turn WHERE calls > 0 AND (SELECT count(*) FROM before) >= 0
     ON CONFLICT (project_id, token, item_id) DO UPDATE
     SET micros = excluded.micros, calls = excluded.calls, labels = excluded.labels,
         estimated = false

@@ -29,7 +29,7 @@ from app.ledger.events import EventType, NewEvent
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claims:
     """Claims of one drain.
 
@@ -40,6 +40,9 @@ class Claims:
         has_budget: whether the project had one when the drain began. Where that is not so any
             more nothing is claimed, and the next drain knows better.
         lease_seconds: how long a claim holds.
+        short: whether the last claim wanted more money than was left just then. Some may come
+            back when what is being asked costs less than was reserved.
+        needed: what the item costs for which there was not enough, in micros.
     """
 
     database: Database
@@ -47,6 +50,8 @@ class Claims:
     reckoning: Reckoning
     has_budget: bool
     lease_seconds: float
+    short: bool = False
+    needed: int = 1
 
     async def take(self, statement: str, limit: int, *, trial: bool = False) -> list[Job]:
         """Claims up to so many due items.
@@ -85,10 +90,16 @@ class Claims:
         spent = await _one(connection, budget_queries.SPENT, counter)
         assert spent is not None
         free = limit - held["reserved_micros"] - spent["micros"]
-        wanted = self._affordable(asked["limit"], free)
-        jobs = _jobs(await _all(connection, statement, asked | {"limit": wanted}), asked["token"])
-        jobs, beyond = self._within(jobs, free)
+        jobs: list[Job] = []
+        beyond: list[Job] = []
+        if free >= self.needed:
+            # one more than can be paid for tells that there is one
+            most = free // max(1, self.reckoning.micros({})) + 1
+            asked["limit"] = min(asked["limit"], most)
+            claimed = _jobs(await _all(connection, statement, asked), asked["token"])
+            jobs, beyond = self._within(claimed, free)
         if beyond:
+            self.needed = self.reckoning.micros(beyond[0].content)
             await return_items(
                 connection,
                 self.source.project_id,
@@ -98,16 +109,10 @@ class Claims:
             rows = json_rows({"item_id": str(job.item_id), "micros": job.reserved} for job in jobs)
             reserved = {**project, "token": asked["token"], "rows": rows}
             await connection.execute(budget_queries.RESERVE, reserved, prepare=True)
-        elif (beyond or free <= 0) and not held["reserved_micros"]:
-            # while something is reserved, some of it may come back
+        self.short = bool(beyond) or free < self.needed
+        if self.short and not jobs and not held["reserved_micros"]:
             await self._exhaust(connection, held["month"])
         return jobs
-
-    def _affordable(self, limit: int, free: int) -> int:
-        """How many items the rest of the budget may pay for: claimed in vain, one is given back."""
-        if free <= 0:
-            return 0
-        return min(limit, self.reckoning.at_once(free // max(1, self.reckoning.micros({})) + 1))
 
     def _within(self, jobs: Sequence[Job], free: int) -> tuple[list[Job], list[Job]]:
         """The first jobs that can be paid for, with what each is going to cost, and the others."""

@@ -33,8 +33,7 @@ class Ration:
 
     async def take(self, wanted: int) -> int:
         """How many items may be claimed now, of so many wanted; before it is known which."""
-        mean = self._reckoning.cost_of_any()
-        costs = [mean] * self._reckoning.at_once(wanted)
+        costs = [self._reckoning.cost_of_any()] * wanted
         granted = await self._ask(costs)
         self.wait = granted.wait
         self._granted = costs[: granted.count]

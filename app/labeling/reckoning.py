@@ -16,8 +16,8 @@ from app.domain.usage import Usage
 
 # An answer is a short JSON object, unless a labeler's `max_tokens` says that it is shorter.
 _ANSWER_TOKENS = 64
-# A labeler that has labelled nothing yet is tried with a few items.
-_FIRST = 4
+FEW = 4
+"""A labeler of which no turn has ended is tried with so many items at once."""
 
 
 class Reckoning:
@@ -25,6 +25,7 @@ class Reckoning:
 
     Attributes:
         prices: None where what it uses costs nothing that is known.
+        tried: whether a turn has ended, so that estimates are more than guesses.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Reckoning:
             prices: of its tokens.
         """
         self.prices = prices
+        self.tried = False
         self._system_bytes = len(system.encode())
         self._template = template
         self._calls = calls
@@ -66,10 +68,6 @@ class Reckoning:
             return Cost(self._calls, self._calls * self._call_tokens({}))
         return Cost(self._calls, -(-self._item_tokens // self._items))
 
-    def at_once(self, wanted: int) -> int:
-        """How many items to begin with: a few, while nothing is known of them."""
-        return wanted if self._items else min(wanted, _FIRST)
-
     def micros(self, content: Mapping[str, Any]) -> int:
         """What an item is going to cost; 0 where there are no prices."""
         return self._money.correct(self._micros(content))
@@ -83,9 +81,9 @@ class Reckoning:
 
     def settle(self, content: Mapping[str, Any], usage: Usage, *, taken: Cost) -> Settlement:
         """What a turn used beyond what was taken for it."""
+        self.observe(content, usage)
         if not usage.calls:
             return Settlement(-taken.requests, -taken.tokens)
-        self.observe(content, usage)
         requests = usage.calls - taken.requests
         if usage.untold:
             return Settlement(requests=requests)
@@ -93,6 +91,7 @@ class Reckoning:
 
     def observe(self, content: Mapping[str, Any], usage: Usage) -> None:
         """Lets later estimates follow what a turn used, where that is known."""
+        self.tried = True
         if usage.untold or not usage.calls:
             return
         self._tokens = self._tokens.observe(

@@ -24,7 +24,7 @@ from app.labeling.health import EndpointHealth, HeardClient
 from app.labeling.load import LoadedProject
 from app.labeling.rates import SharedRates
 from app.labeling.ration import Ration
-from app.labeling.reckoning import Reckoning
+from app.labeling.reckoning import FEW, Reckoning
 from app.labeling.record import Recorder
 
 _log = logging.getLogger(__name__)
@@ -112,6 +112,7 @@ class Run:
             self._ration = Ration(
                 tools.rates, endpoint=endpoint, limits=limits, reckoning=reckoning
             )
+        self._sparing = limits is not None or project.has_budget
         self._health = EndpointHealth(
             endpoint,
             breakers=tools.breakers,
@@ -191,7 +192,8 @@ class Run:
     async def _something_else(self, dry_until: float) -> bool:
         """What is left to do where nothing could be claimed; False: nothing, for now."""
         if not self._rate_wait:
-            return await self._one_suspect()
+            again = self._claims.short and await self._claim(queries.CLAIM, 1)
+            return bool(again) or await self._one_suspect()
         if self._rate_wait > _RATE_SECONDS:
             return False
         await asyncio.sleep(max(0.0, dry_until - time.monotonic()))
@@ -237,6 +239,8 @@ class Run:
         await self._outcomes.written()
 
     async def _claim(self, statement: str, limit: int, *, trial: bool = False) -> int:
+        if self._sparing and not self._reckoning.tried:
+            limit = min(limit, max(0, FEW - len(self._running)))
         if self._ration is not None:
             limit = await self._ration.take(limit)
         jobs = await self._claims.take(statement, limit, trial=trial) if limit else []

@@ -71,6 +71,13 @@ class TestRefusedSets:
             LabelSet.from_rows(rows)
         assert [problem.pointer for problem in caught.value.problems] == [pointer]
 
+    def test_one_label_is_enough_where_that_is_said(self) -> None:
+        assert LabelSet.from_rows(["a"], least=1) == LabelSet.of(["a"], least=1)
+        with pytest.raises(LabelSetError, match="at least 1 label is needed, 0 given"):
+            LabelSet.of([], least=1)
+        with pytest.raises(LabelSetError, match="at least 2 labels are needed, 1 given"):
+            LabelSet.of(["a"])
+
     def test_quotes_nothing_of_the_names(self) -> None:
         with pytest.raises(LabelSetError) as caught:
             LabelSet.of(["secret", "SECRET", "secret\0"])

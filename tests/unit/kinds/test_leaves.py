@@ -81,7 +81,6 @@ class TestClosed:
         assert score.off_label == pytest.approx(0.01)
         assert score.p_raw == pytest.approx(0.8)
         assert score.p_norm == pytest.approx(0.85 / 0.97)
-        assert score.logit == pytest.approx(odds(0.85 / 0.97))
 
     def test_a_yes_in_pieces_is_decided_by_the_first(self) -> None:
         score = known(
@@ -97,6 +96,27 @@ class TestClosed:
         assert score.p_raw == pytest.approx(0.45)
         assert score.p_norm == pytest.approx(0.45 / 0.55)
         assert score.off_label == pytest.approx(0.45)
+
+    def test_what_no_value_begins_with_may_go_on_with_one(self) -> None:
+        for _ in range(2):  # what is known of the one is not taken for the other
+            score = known(
+                closed(
+                    '{"a":',
+                    token("t", 0.9, {"RUE": 0.1}),
+                    token("rue", 0.7, {"RUE": 0.3}),
+                    "}",
+                    among=BOOLEAN,
+                    value=True,
+                )
+            )
+            assert score.off_label == pytest.approx(0.1)
+            assert score.masses[0].mass == pytest.approx(0.9)
+
+    def test_the_logit_is_that_of_the_share(self) -> None:
+        score = known(
+            closed('{"a":', token("true", 0.8, {"false": 0.2}), "}", among=BOOLEAN, value=True)
+        )
+        assert score.logit == pytest.approx(odds(0.8))
 
     @pytest.mark.parametrize(
         ("among", "other", "expected"),
@@ -246,6 +266,15 @@ class TestClosed:
             [-math.log(each) for each in doubts]
         )
 
+    def test_a_mass_too_small_for_a_float_is_unknown(self) -> None:
+        """Scaled back for rounding twice it is 0, where the sum of the logprobs is not."""
+        others = (Alternative(b"x", math.log(1.0099)),)
+        halves = [Token(each, -745.12 / 2, others) for each in (b"t", b"rue")]
+        assert math.exp(-745.12) > 0.0
+        score = closed('{"a":', *halves, "}", among=BOOLEAN, value=True)
+        assert isinstance(score, Unknown)
+        assert score.reason is UnknownReason.CLAMPED_LOGPROB
+
 
 class TestOpen:
     def test_a_text_by_hand(self) -> None:
@@ -300,6 +329,22 @@ class TestOpen:
         score = known(opened('{"a":', token("4", 0.8, {"5": 0.2}), "", end))
         assert score.confidence == pytest.approx(expected)
         assert score.logit == pytest.approx(odds(expected))
+
+    def test_a_text_that_begins_with_a_digit_is_no_number(self) -> None:
+        pieces: list[Token | str] = [
+            '{"a":"',
+            token("7", 0.8, {"8": 0.2}),
+            '"',
+            token("}", 0.5, {"0": 0.5}),
+        ]
+        assert known(opened(*pieces, inside=True)).confidence == pytest.approx(0.8)
+
+    def test_a_number_of_which_only_the_end_is_told(self) -> None:
+        told = known(opened('{"a":', "7", token("}", 0.6, {"0": 0.4})))
+        assert told.confidence == pytest.approx(0.6)
+        clamped = opened('{"a":', "7", token("}", 1.0, {"0": 0.0}))
+        assert isinstance(clamped, Unknown)
+        assert clamped.reason is UnknownReason.NO_ALTERNATIVES
 
     def test_a_number_that_its_last_token_ends(self) -> None:
         score = known(opened('{"a":', token("4}", 0.8, {"40": 0.2})))
