@@ -13,6 +13,7 @@ import app.access.routes
 import app.items.routes
 import app.labeling.budget_routes
 import app.labeling.external_routes
+import app.labeling.labeler_routes
 import app.labeling.routes
 import app.projects.routes
 import app.projects.version_routes
@@ -39,6 +40,7 @@ _FEATURES = (
     app.items.routes,
     app.labeling.routes,
     app.labeling.external_routes,
+    app.labeling.labeler_routes,
     app.labeling.budget_routes,
     app.review.routes,
     app.reports.routes,

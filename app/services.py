@@ -14,6 +14,7 @@ from app.infra.jobs import RedisWakeUps
 from app.items.service import ItemService
 from app.labeling.budgets import BudgetService
 from app.labeling.external import ExternalPredictions
+from app.labeling.labelers import LabelerService
 from app.labeling.predictions import PredictionService
 from app.projects.labelers import Endpoint
 from app.projects.schema_cache import SchemaCache
@@ -36,6 +37,7 @@ class Services:
     versions: VersionService
     items: ItemService
     predictions: PredictionService
+    labelers: LabelerService
     external: ExternalPredictions
     budgets: BudgetService
     review: ReviewService
@@ -46,6 +48,7 @@ class Services:
         await self.database.open()
 
     async def close(self) -> None:
+        await self.labelers.close()
         await self.database.close()
         self.wake_ups.close()
 
@@ -68,6 +71,13 @@ def build_services(settings: Settings) -> Services:
         projects=ProjectService(database, own=own),
         versions=VersionService(database, own=own),
         items=items,
+        labelers=LabelerService(
+            database,
+            base_url=settings.openai_base_url,
+            api_key=None
+            if settings.openai_api_key is None
+            else settings.openai_api_key.get_secret_value(),
+        ),
         external=ExternalPredictions(database, schemas),
         predictions=PredictionService(database, items, schemas),
         review=ReviewService(database, schemas),

@@ -18,6 +18,7 @@ from app.access.keys import Caller
 from app.domain.confidence import ConfidenceSource
 from app.domain.content import TemplateError
 from app.domain.kinds.base import LabelSchema
+from app.domain.prompting import prompt_version
 from app.errors import ConflictError, NotFoundError, invalid_field
 from app.infra.db import Database
 from app.labeling import findings
@@ -48,12 +49,14 @@ class Preview:
         way: by which it would be asked.
         assumed: whether the endpoint is yet to be probed, so that the way may be another one.
         calls: how often it would be sent, but for a repair.
+        prompt_version: of the words it uses.
     """
 
     request: Request
     way: Way
     assumed: bool
     calls: int
+    prompt_version: str
 
 
 class LabelerService:
@@ -90,7 +93,9 @@ class LabelerService:
             prompt = question.prompt(content)
         except TemplateError as error:
             raise invalid_field("/fields", str(error)) from error
-        return Preview(question.request(prompt), question.way, assumed, question.votes)
+        return Preview(
+            question.request(prompt), question.way, assumed, question.votes, prompt_version(schema)
+        )
 
     async def probe(self, labeler_id: uuid.UUID, *, caller: Caller) -> Finding | ProbeFailed:
         """Asks the endpoint anew how it can be asked, and keeps the answer for all who label.

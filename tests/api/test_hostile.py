@@ -245,6 +245,7 @@ GOOD_BODIES: dict[str, Any] = {
         "items": [{"text": "x", "metadata": {"a": 1}}, {"external_id": "y", "text": "y"}]
     },
     "/v1/projects/{project}/budget": {"monthly_limit": 2.5},
+    "/v1/labelers/{labeler}/preview": {"item": {"fields": {"a": 1, "b": "x"}}},
     "/v1/projects/{project}/claims": {"limit": 1},
     "/v1/assignments/{assignment}/renew": {"lease_token": "0" * 32},
     "/v1/assignments/{assignment}/submit": {
@@ -267,7 +268,10 @@ class TestFuzz:
         (item,) = await api.send_items(project, ["ham at 0.5"])
         await labeling.drain(project)
         (held,) = await api.claim(project)
-        return {"project": project, "item": item, "assignment": held["id"]}
+        labeler = (await api.get(f"/v1/projects/{project}"))["labeler"]["id"]
+        return {
+            "project": project, "item": item, "assignment": held["id"], "labeler": labeler
+        }  # fmt: skip
 
     def test_every_route_with_a_body_is_fuzzed(self) -> None:
         with_body = [name for name, case in TABLE.items() if case.body is not None]

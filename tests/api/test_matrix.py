@@ -59,6 +59,8 @@ TABLE = {
     "list_label_schemas": Case("read"),
     "set_labeler": Case("admin", body={"source": "logprobs"}),
     "list_labelers": Case("read"),
+    "preview_labeler": Case("read", body={"item": {"text": "x"}}),
+    "probe_labeler": Case("admin"),
     "create_item": Case("ingest", body={"text": "x"}),
     "create_items": Case("ingest", body={"items": [{"text": "x"}]}),
     "list_items": Case("read"),
@@ -114,6 +116,9 @@ class World:
         if "{key_id}" in path:
             answer = await self.api.http.post("/v1/keys", json=TABLE["create_key"].body)
             ids["key_id"] = answer.json()["id"]
+        if "{labeler_id}" in path:
+            project = await self.api.get(f"/v1/projects/{self.project}")
+            ids["labeler_id"] = project["labeler"]["id"]
         if "{assignment_id}" in path:
             ids |= await self._assignment(http)
         return ids
@@ -132,6 +137,7 @@ NOWHERE = {
     "project_id": to_wire(Kind.PROJECT, new_id()),
     "item_id": to_wire(Kind.ITEM, new_id()),
     "assignment_id": to_wire(Kind.ASSIGNMENT, new_id()),
+    "labeler_id": to_wire(Kind.LABELER, new_id()),
     "key_id": to_wire(Kind.API_KEY, new_id()),
     "lease_token": "0" * 32,
 }

@@ -30,7 +30,7 @@ class Reviewer:
         return await self.http.post(f"/v1/assignments/{assignment['id']}/{verb}", json=body)
 
     async def submit(
-        self, assignment: dict[str, Any], label: str, **fields: Any
+        self, assignment: dict[str, Any], label: Any, **fields: Any
     ) -> httpx2.Response:
         return await self.act("submit", assignment, label=label, **fields)
 

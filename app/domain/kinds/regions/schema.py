@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from app.domain.kinds.base import Comparison, LabelSchema, Score
 from app.domain.kinds.closed import described, labels_definition_schema, parse_labels
 from app.domain.kinds.regions.matching import match
-from app.domain.kinds.regions.score import regions_by_name
+from app.domain.kinds.regions.score import regions_by_name, score_of_regions
 from app.domain.kinds.regions.values import accept_regions
 from app.domain.labels import LabelSet
 from app.domain.tokens import Token
@@ -91,11 +91,15 @@ class RegionsSchema(LabelSchema):
         value: Any,  # noqa: ARG002 - of all kinds
         text: str,  # noqa: ARG002 - of all kinds
     ) -> Score | Unknown:
-        """Never a score: that of regions is their producer's, see `score_of_regions`."""
+        """Never a score: that of regions is their producer's, see `score_given`."""
         return Unknown(UnknownReason.NO_LOGPROBS, "No model is asked for regions.")
 
     def parts_of(self, value: Any) -> Mapping[str, Any]:
         return regions_by_name(value)
+
+    def score_given(self, value: Any) -> Score | None:
+        """The least score of the regions; None where one has none, or there are none."""
+        return score_of_regions(value)
 
     def compare(self, predicted: Any, actual: Any) -> Comparison:
         """Equal is the same number of regions, each matched with one of its label at IoU .5.
