@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 import numpy as np
+from psycopg.rows import DictRow
 
 from app.access.keys import Caller
 from app.domain.agreement import (
@@ -15,7 +16,7 @@ from app.domain.agreement import (
     by_confidence_bin,
     model_agreement,
 )
-from app.domain.intervals import Population
+from app.domain.intervals import Estimate, Population
 from app.domain.states import STATE_PREFIX, ItemState, counter_name
 from app.errors import NotFoundError
 from app.infra.db import Database
@@ -23,6 +24,7 @@ from app.ledger import counters
 from app.projects.schema_cache import read_schema
 from app.projects.service import require_visible
 from app.reports import queries
+from app.reports.cost import CostReport, read_cost
 from app.review.verdict import PREFIX, AgreementCell
 
 RATE_WINDOW_SECONDS = 10
@@ -60,6 +62,7 @@ class StatsReport:
         leased: slots that a reviewer holds.
         oldest_pending_seconds: age since ingest of the oldest item not labelled yet.
         oldest_in_review_seconds: age since ingest of the oldest item in review.
+        cost: what the labels cost; None where they have no price.
     """
 
     by_state: dict[str, int]
@@ -68,6 +71,7 @@ class StatsReport:
     leased: int
     oldest_pending_seconds: float | None
     oldest_in_review_seconds: float | None
+    cost: CostReport | None
 
 
 class ReportService:
@@ -104,7 +108,8 @@ class ReportService:
             NotFoundError: there is no such project that this caller may see.
         """
         require_visible(project_id, caller)
-        if not await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id}):
+        schema = await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id})
+        if schema is None:
             raise NotFoundError("no such project")
         counts = await counters.read(self._database, project_id, prefix=STATE_PREFIX)
         waiting = await self._database.fetch_one(
@@ -120,7 +125,20 @@ class ReportService:
             leased=waiting["leased"],
             oldest_pending_seconds=waiting["oldest_pending_seconds"],
             oldest_in_review_seconds=waiting["oldest_in_review_seconds"],
+            cost=await read_cost(
+                self._database,
+                project_id,
+                agreement=lambda: self._accuracy(project_id, schema, caller=caller),
+            ),
         )
+
+    async def _accuracy(
+        self, project_id: uuid.UUID, schema: DictRow, *, caller: Caller
+    ) -> Estimate | None:
+        """The share of reviewed labels that people agree with; None where labels have no parts."""
+        if not read_schema(schema["kind"], schema["definition"]).part_names:
+            return None
+        return (await self.agreement(project_id, caller=caller)).agreement.accuracy
 
 
 def _report(
