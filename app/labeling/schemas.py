@@ -15,15 +15,19 @@ class ChoiceScoreOut(Answer):
     """Where the confidence comes from; see docs/decisions/0004-confidence.md."""
 
     logit: float = Field(
-        description="what the queue is ordered by; finite and distinct even where p is 1"
+        description="log-odds of the confidence, by which the queue is ordered; finite, and "
+        "distinct even where the confidence is 1"
     )
-    p_raw: float
-    p_norm: float
-    margin: float
-    entropy: float
-    off_label: float
-    ambiguous: float
-    unseen: float
+    p_raw: float = Field(description="probability of the very tokens of the label")
+    p_norm: float = Field(
+        description="share of the mass that is, or may be, on a label; the confidence is less "
+        "where some is off the labels"
+    )
+    margin: float = Field(description="share of the likeliest label less that of the second")
+    entropy: float = Field(description="in nats, of these shares")
+    off_label: float = Field(description="mass on what can become no label: doubt")
+    ambiguous: float = Field(description="mass on what can still become several labels: doubt")
+    unseen: float = Field(description="mass of what the server did not list")
     alternatives: list[AlternativeOut]
 
 

@@ -149,8 +149,9 @@ class TestForms:
             assert result["line"] == number
             assert (result["label"], result["source"]) == ("Media", "logprobs")
             assert result["p_raw"] == pytest.approx(0.8)
-            assert result["p_norm"] == result["confidence"] == pytest.approx(0.8 / 0.9)
-            assert result["logit"] == pytest.approx(math.log(8))
+            assert result["p_norm"] == pytest.approx(0.8 / 0.9)
+            assert result["confidence"] == pytest.approx(0.8 / 0.95)
+            assert result["logit"] == pytest.approx(math.log(0.8 / 0.15))
             assert result["margin"] == pytest.approx(0.7 / 0.9)
             assert result["off_label"] == pytest.approx(0.05)
             assert result["unseen"] == pytest.approx(0.05)
@@ -210,7 +211,8 @@ class TestText:
         assert shown["label"] == "Media"
         assert shown["model"] == "gpt-4o-2024-08-06"
         assert float(shown["p_raw"]) == pytest.approx(0.8)
-        assert float(shown["logit"]) == pytest.approx(math.log(8))
+        assert float(shown["confidence"]) == pytest.approx(0.8 / 0.95)
+        assert float(shown["logit"]) == pytest.approx(math.log(0.8 / 0.15))
         assert {*NAMES[5:12]} <= {*shown}
         assert shown["alternatives"].endswith("Media")
         assert "0.1              Sports" in ran.out

@@ -25,16 +25,20 @@ class _Continuation:
     """Whether a list of objects ends or goes on, to be told from the first bytes of its layout.
 
     Read from behind the `[`, or from behind the last value of an object in it.
+
+    Attributes:
+        outcomes: how the layout begins where the list ends and where it goes on; then what says
+            neither, and is shared out only to be left out.
     """
 
     names: Final = ("ends", "goes on")
 
-    def __init__(self, *, ends: str, goes_on: str) -> None:
-        self._outcomes = (ends, goes_on)
+    def __init__(self, *, ends: str, goes_on: str, neither: str = "") -> None:
+        self.outcomes = (ends, goes_on, *neither)
 
     def read_on(self, reading: Reading, data: bytes) -> Reading | None:
         text = reading.text + data.translate(None, WHITE_SPACE).decode("latin-1")
-        for outcome in self._outcomes:
+        for outcome in self.outcomes:
             if text.startswith(outcome):
                 return Reading(outcome, b"", closed=True)
             if outcome.startswith(text):
@@ -42,7 +46,7 @@ class _Continuation:
         return None
 
     def leaves(self, reading: Reading) -> int:
-        return self._outcomes.index(reading.text) if reading.closed else SEVERAL
+        return self.outcomes.index(reading.text) if reading.closed else SEVERAL
 
     def leaves_after(self, reading: Reading, data: bytes) -> int:
         after = self.read_on(reading, data)
@@ -50,7 +54,8 @@ class _Continuation:
 
 
 _FIRST: Final = _Continuation(ends="]", goes_on="{")
-_NEXT: Final = _Continuation(ends="}]", goes_on="},")
+# A digit is more of the offset before; the model's doubt of a number is none about the list.
+_NEXT: Final = _Continuation(ends="}]", goes_on="},", neither="0123456789")
 
 
 class EntityScores:
@@ -111,7 +116,7 @@ class EntityScores:
             prefixes, told = _FIRST, start
         sign = b"]" if not goes_on else b"," if index else b"{"
         tokens = self._spelling.over(start, self._spelling.data.index(sign, told) + 1)
-        walk = Walk(prefixes, [0.0, 0.0], gap=gap, layout=layout)
+        walk = Walk(prefixes, [0.0] * len(prefixes.outcomes), gap=gap, layout=layout)
         unknown = walk.along(
             self._spelling.tokens[tokens.start : tokens.stop],
             data=self._spelling.data,
@@ -120,5 +125,6 @@ class EntityScores:
         )
         if unknown:
             return unknown
-        score = score_walk(walk, names=_Continuation.names, own=int(goes_on))
-        return LeafScore(score.p_norm, score.logit, score.log_p_raw, tokens)
+        del walk.by_label[len(prefixes.names) :]
+        score = score_walk(walk, names=prefixes.names, own=int(goes_on))
+        return LeafScore(score.confidence, score.logit, score.log_p_raw, tokens)
