@@ -305,7 +305,7 @@ class TestWrongInput:
         check_refused(invoke(tmp_path), "Is a directory")
 
 
-def test_neither_the_sdk_nor_a_driver_nor_a_framework_is_loaded() -> None:
+def test_neither_the_sdk_nor_a_driver_nor_a_framework_nor_numpy_is_loaded() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "app.cli", "score", "-", "--labels", LABELS],
         cwd=ROOT,
@@ -315,4 +315,5 @@ def test_neither_the_sdk_nor_a_driver_nor_a_framework_is_loaded() -> None:
     )
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
     assert "app.labeling.saved" in loaded
-    assert not {"openai", "psycopg", "sqlalchemy", "fastapi", "redis", "celery"} & loaded
+    absent = {"openai", "psycopg", "sqlalchemy", "fastapi", "redis", "celery", "numpy", "scipy"}
+    assert not absent & loaded

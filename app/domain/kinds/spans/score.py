@@ -7,8 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from scipy.special import log_expit
-
 from app.domain.confidence import score_walk
 from app.domain.json_places import Path, Place
 from app.domain.labels import LabelSet
@@ -99,8 +97,8 @@ class EntityScores:
                 return leaf
             self._used.append(leaf)
             # 1 - p of the product is summed, not subtracted: it ranks where p is 1.0
-            doubt += math.exp(log_p + log_expit(-leaf.logit))
-            log_p += float(log_expit(leaf.logit))
+            doubt += math.exp(log_p + _log_expit(-leaf.logit))
+            log_p += _log_expit(leaf.logit)
         return math.exp(log_p), log_p - math.log(max(doubt, sys.float_info.min))
 
     def _continuation(self, index: int, *, goes_on: bool) -> LeafScore | Unknown:
@@ -128,3 +126,8 @@ class EntityScores:
         del walk.by_label[len(prefixes.names) :]
         score = score_walk(walk, names=prefixes.names, own=int(goes_on))
         return LeafScore(score.confidence, score.logit, score.log_p_raw, tokens)
+
+
+def _log_expit(logit: float) -> float:
+    """Log of the probability of these log-odds; scipy.special has it, and is slow to import."""
+    return min(logit, 0.0) - math.log1p(math.exp(-abs(logit)))
