@@ -58,8 +58,9 @@ def as_row(scored: Scored, *, line: int) -> str:
     if scored.score is None:
         return f"line {line}: {label}: {_why(scored)}"
     score = scored.score
-    figures = (f"{name} {_number(getattr(score, name))}" for name in ("p_raw", "p_norm", "margin"))
-    return f"line {line}: {label}: {', '.join(figures)}, logit {_number(score.logit)}"
+    names = ("confidence", "p_raw", "p_norm", "margin", "logit")
+    figures = (f"{name} {_number(getattr(score, name))}" for name in names)
+    return f"line {line}: {label}: {', '.join(figures)}"
 
 
 def _lines(scored: Scored) -> Iterator[str]:
@@ -70,8 +71,7 @@ def _lines(scored: Scored) -> Iterator[str]:
         yield _row("confidence", f"unknown: {_why(scored)}")
         return
     score = scored.score
-    if score.p_norm is None:
-        yield _row("confidence", _number(score.confidence))
+    yield _row("confidence", _number(score.confidence))
     for name in FIGURES:
         if getattr(score, name) is not None:
             yield _row(name, _number(getattr(score, name)))

@@ -70,11 +70,15 @@ class ChoiceScore:
 
     Attributes:
         label: the label that was sampled, not always the likeliest one.
+        confidence: the label's share of all the mass that was seen, in [0, 1]: what is on other
+            labels, may be on one, or can become none is doubt.
+        logit: log of confidence / (1 - confidence), with 1 - confidence summed, not subtracted.
+            Finite, and distinct where the confidence is 1.0: rank and compare with a threshold
+            by this.
         p_raw: probability of the very tokens of the value, closing quote included; in (0, 1].
         log_p_raw: its log: the sum of the tokens' logprobs.
-        p_norm: the label's share of the mass that is, or may be, on a label; in [0, 1].
-        logit: log of p_norm / (1 - p_norm), with 1 - p_norm summed, not subtracted. Finite, and
-            distinct where p_norm is 1.0: rank and compare with a threshold by this.
+        p_norm: the label's share of the mass that is, or may be, on a label; in [0, 1], and no
+            less than the confidence.
         margin: mass of the likeliest label less that of the second, as shares like p_norm.
         entropy: in nats, of these shares, the ambiguous mass taken as one more outcome.
         off_label: mass on what can become no label.
@@ -84,10 +88,11 @@ class ChoiceScore:
     """
 
     label: str
+    confidence: float
+    logit: float
     p_raw: float
     log_p_raw: float
     p_norm: float
-    logit: float
     margin: float
     entropy: float
     off_label: float
@@ -151,15 +156,17 @@ def score_walk(walk: Walk, *, names: Sequence[str], own: int) -> ChoiceScore:
     seen = math.fsum(walk.by_label) + walk.ambiguous
     unseen = max(0.0, 1.0 - seen - walk.off_label)
     mass = walk.by_label[own]
-    doubt = rivals + walk.ambiguous or _unseen_doubt(walk, unseen=unseen)
+    among_labels = rivals + walk.ambiguous or _unseen_doubt(walk, unseen=unseen)
+    doubt = among_labels + walk.off_label
     second, first = sorted(walk.by_label)[-2:]
     shares = [share / seen for share in (*walk.by_label, walk.ambiguous) if share > 0.0]
     return ChoiceScore(
         label=names[own],
+        confidence=mass / (mass + doubt),
+        logit=math.log(mass) - math.log(doubt),
         p_raw=math.exp(walk.log_p_raw),
         log_p_raw=walk.log_p_raw,
-        p_norm=mass / (mass + doubt),
-        logit=math.log(mass) - math.log(doubt),
+        p_norm=mass / (mass + among_labels),
         margin=(first - second) / seen,
         entropy=math.fsum(-share * math.log(share) for share in shares),
         off_label=walk.off_label,

@@ -1,6 +1,6 @@
 """The confidence of one value of a JSON answer, from the tokens that spell it.
 
-A closed value is one of a few: its confidence is its share of them, by the walk of
+A closed value is one of a few: its confidence is its share of all that was seen, by the walk of
 `app.domain.walk`. An open one (a text, a number, a list) has too many rivals to share out: its
 confidence is the joint probability of its tokens. Logs are natural.
 """
@@ -89,7 +89,7 @@ def closed_leaf(
     if isinstance(among, LabelSet):
         place = place.inside()
     tokens = spelling.over(place.start, place.end)
-    return LeafScore(choice.p_norm, choice.logit, choice.log_p_raw, tokens)
+    return LeafScore(choice.confidence, choice.logit, choice.log_p_raw, tokens)
 
 
 def closed_choice(

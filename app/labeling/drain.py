@@ -49,7 +49,9 @@ class Drainer:
     ) -> DrainResult:
         """Labels what is due in a project until nothing is, time is up, or `stopping` says so."""
         log_about(project_id=project_id)
-        project = await load_project(self._tools.database, self._clients, project_id)
+        project = await load_project(
+            self._tools.database, self._clients, project_id, stopping=stopping
+        )
         if project is None:
             return DrainResult(0, work_remains=False)
         reckoning = self._reckoning(project)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,11 +50,16 @@ class LoadedProject:
 
 
 async def load_project(
-    database: Database, clients: ModelClients, project_id: uuid.UUID
+    database: Database,
+    clients: ModelClients,
+    project_id: uuid.UUID,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> LoadedProject | None:
     """The project; None where it is gone, or where its labels come from elsewhere.
 
-    A labeler that leaves its source to the service is probed here, by whoever comes first.
+    A labeler that leaves its source to the service is probed here, by whoever comes first; a probe
+    under way is given up when `stopping` says so.
     """
     row = await database.fetch_one(queries.LOAD_PROJECT, {"project_id": project_id})
     if row is None or row["source"] == ConfidenceSource.EXTERNAL.value:
@@ -62,7 +67,8 @@ async def load_project(
     schema = read_schema(row["kind"], row["definition"])
     address = clients.address(row["base_url"])
     key = finding_key(row, schema=schema, address=address, source=row["source"])
-    way = await _way(database, clients, row, schema=schema, key=key)
+    prober = Prober(database, clients, stopping=stopping)
+    way = await _way(database, prober, row, schema=schema, key=key)
     project = LoadedProject(
         source=Source(
             project_id=project_id,
@@ -94,7 +100,7 @@ async def load_project(
 
 async def _way(
     database: Database,
-    clients: ModelClients,
+    prober: Prober,
     row: Mapping[str, Any],
     *,
     schema: LabelSchema,
@@ -113,7 +119,7 @@ async def _way(
     if resting or row["broken_delay"] is not None:
         # nobody may call it, so nothing is claimed either
         return Way()
-    found = await Prober(database, clients).probe(row, schema=schema)
+    found = await prober.probe(row, schema=schema)
     if isinstance(found, ProbeFailed):
         # nothing is kept: items fail in the ordinary way, or their confidence is unknown
         _log.warning("an endpoint could not be probed: %s", found.detail)

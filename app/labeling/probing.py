@@ -8,8 +8,9 @@ among them: that is used only where a labeler names it.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from app.labeling.way import Api, Way
 PROBE_SECONDS: Final = 30.0
 """How long one way may take to answer."""
 NEUTRAL: Final = {"text": "This is a short text that says nothing in particular."}
+# how often a probe under way asks whether the process stops
+_IDLE_SECONDS: Final = 0.25
 # An interface that is not there, or not for this model, answers one of these.
 _ABSENT: Final = frozenset({400, 403, 404, 405, 415, 422, 501})
 
@@ -45,12 +48,18 @@ class Prober:
     """Finds out how labelers can be asked, and remembers it for everybody."""
 
     def __init__(
-        self, database: Database, clients: ModelClients, *, seconds: float = PROBE_SECONDS
+        self,
+        database: Database,
+        clients: ModelClients,
+        *,
+        seconds: float = PROBE_SECONDS,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`seconds` is how long one way may take to answer."""
+        """How long one way may take to answer, and whether there is time to wait for it at all."""
         self._database = database
         self._clients = clients
         self._seconds = seconds
+        self._stopping = stopping
 
     async def probe(
         self, labeler: Mapping[str, Any], *, schema: LabelSchema, force: bool = False
@@ -69,7 +78,9 @@ class Prober:
         if known is not None:
             return known
         client = self._clients.get(labeler["base_url"])
-        found = await find_way(client, labeler, schema=schema, seconds=self._seconds)
+        found = await self._unless_stopping(
+            find_way(client, labeler, schema=schema, seconds=self._seconds)
+        )
         if isinstance(found, ProbeFailed):
             return found
         if found.certain:
@@ -78,6 +89,20 @@ class Prober:
             named = finding_key(labeler, schema=schema, address=address, source=labeler["source"])
             await findings.forget(self._database, named)
         return found.finding
+
+    async def _unless_stopping(
+        self, finding: Coroutine[Any, Any, Found | ProbeFailed]
+    ) -> Found | ProbeFailed:
+        task = asyncio.create_task(finding)
+        try:
+            while not task.done():
+                if self._stopping():
+                    return ProbeFailed("the process stops")
+                await asyncio.wait({task}, timeout=_IDLE_SECONDS)
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)

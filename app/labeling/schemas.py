@@ -18,15 +18,21 @@ class ScoreOut(Answer):
     """
 
     logit: float = Field(
-        description="what the queue is ordered by; finite, and distinct even where p is 1"
+        description="log-odds of the confidence, by which the queue is ordered; finite, and "
+        "distinct even where the confidence is 1"
     )
-    p_raw: float | None = Field(description="probability of the very tokens of the value")
-    p_norm: float | None
-    margin: float | None
-    entropy: float | None
-    off_label: float | None
-    ambiguous: float | None
-    unseen: float | None
+    p_raw: float | None = Field(description="probability of the very tokens of the label")
+    p_norm: float | None = Field(
+        description="share of the mass that is, or may be, on a label; the confidence is less "
+        "where some is off the labels"
+    )
+    margin: float | None = Field(description="share of the likeliest label less that of the second")
+    entropy: float | None = Field(description="in nats, of these shares")
+    off_label: float | None = Field(description="mass on what can become no label: doubt")
+    ambiguous: float | None = Field(
+        description="mass on what can still become several labels: doubt"
+    )
+    unseen: float | None = Field(description="mass of what the server did not list")
     alternatives: list[AlternativeOut]
     parts: list[PartOut] = Field(description="of a value with parts, least certain first")
     figures: dict[str, float] = Field(description="further figures of the kind or the source")

@@ -10,13 +10,17 @@ from app.domain.agreement import BinAgreement, LabelAgreement
 from app.domain.compared import PartAgreement
 from app.domain.intervals import Estimate
 from app.infra.ids import Kind
+from app.labeling.budget_routes import show_budget
+from app.reports.cost import CostReport
 from app.reports.schemas import (
     AgreementOut,
     BinAgreementOut,
+    CostOut,
     CoverageOut,
     EstimateOut,
     LabelAgreementOut,
     PartAgreementOut,
+    PerCorrectLabelOut,
     PopulationOut,
     StatsOut,
 )
@@ -61,6 +65,28 @@ async def get_stats(request: Request, project_id: str, caller: CurrentCaller) ->
         leased=stats.leased,
         oldest_pending_seconds=stats.oldest_pending_seconds,
         oldest_in_review_seconds=stats.oldest_in_review_seconds,
+        cost=None if stats.cost is None else _cost(stats.cost),
+    )
+
+
+def _cost(cost: CostReport) -> CostOut:
+    correct = cost.per_correct_label
+    return CostOut(
+        currency=cost.money.currency,
+        this_month=cost.this_month,
+        total=cost.total,
+        labels=cost.money.labels,
+        calls=cost.money.calls,
+        per_label=cost.per_label,
+        per_correct_label=None
+        if correct is None
+        else PerCorrectLabelOut(
+            value=correct.value,
+            low=correct.low,
+            high=correct.high,
+            agreement=_estimate(correct.agreement),
+        ),
+        budget=show_budget(cost.money),
     )
 
 

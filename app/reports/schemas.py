@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from app.labeling.budget_schemas import BudgetOut
 from app.web.wire import Answer, example
 
 
@@ -138,6 +139,28 @@ class AgreementOut(Answer):
     by_confidence: list[BinAgreementOut]
 
 
+class PerCorrectLabelOut(Answer):
+    """The mean cost of a label over the share of labels that people agree with."""
+
+    value: float | None = Field(description="none where nothing was reviewed")
+    low: float
+    high: float | None = Field(description="none where the agreement may be nothing")
+    agreement: EstimateOut = Field(description="whose interval and population these are")
+
+
+class CostOut(Answer):
+    """What labels cost, in the currency of the labeler's prices."""
+
+    currency: str | None = Field(description="none: the present labeler has no prices")
+    this_month: float = Field(description="in the running month, UTC; what failed included")
+    total: float
+    labels: int = Field(description="labels that were had for the total")
+    calls: int = Field(description="model calls that were made for them")
+    per_label: float | None = Field(description="total / labels: what failed is in it")
+    per_correct_label: PerCorrectLabelOut | None
+    budget: BudgetOut
+
+
 class StatsOut(Answer):
     """Where a project stands now."""
 
@@ -149,6 +172,28 @@ class StatsOut(Answer):
         leased=5,
         oldest_pending_seconds=None,
         oldest_in_review_seconds=41.5,
+        cost={
+            "currency": "USD",
+            "this_month": 0.0312,
+            "total": 0.0312,
+            "labels": 988,
+            "calls": 993,
+            "per_label": 0.00003158,
+            "per_correct_label": {
+                "value": 0.0000421,
+                "low": 0.0000347,
+                "high": 0.0000675,
+                "agreement": _estimate(0.75, 0.468, 0.911, 12),
+            },
+            "budget": {
+                "monthly_limit": 50.0,
+                "month": "2026-11",
+                "spent": 0.0312,
+                "reserved": 0.0004,
+                "exhausted": False,
+                "currency": "USD",
+            },
+        },
     )
 
     items: dict[str, int] = Field(description="number of items by state")
@@ -162,3 +207,4 @@ class StatsOut(Answer):
     oldest_in_review_seconds: float | None = Field(
         description="age since ingest of the oldest item in review"
     )
+    cost: CostOut | None = Field(description="none where labels have no price")

@@ -16,7 +16,7 @@ from app.domain.agreement import (
     model_agreement,
 )
 from app.domain.compared import ValueAgreement, value_agreement
-from app.domain.intervals import Population
+from app.domain.intervals import Estimate, Population
 from app.domain.kinds.base import LabelSchema
 from app.domain.states import STATE_PREFIX, ItemState, counter_name
 from app.errors import NotFoundError
@@ -25,6 +25,7 @@ from app.ledger import counters
 from app.projects.schema_cache import read_schema
 from app.projects.service import require_visible
 from app.reports import queries
+from app.reports.cost import CostReport, read_cost
 from app.review.verdict import PREFIX, AgreementCell, compared_prefix
 
 RATE_WINDOW_SECONDS = 10
@@ -77,6 +78,7 @@ class StatsReport:
         leased: slots that a reviewer holds.
         oldest_pending_seconds: age since ingest of the oldest item not labelled yet.
         oldest_in_review_seconds: age since ingest of the oldest item in review.
+        cost: what the labels cost; None where they have no price.
     """
 
     by_state: dict[str, int]
@@ -85,6 +87,7 @@ class StatsReport:
     leased: int
     oldest_pending_seconds: float | None
     oldest_in_review_seconds: float | None
+    cost: CostReport | None
 
 
 class ReportService:
@@ -125,7 +128,8 @@ class ReportService:
             NotFoundError: there is no such project that this caller may see.
         """
         require_visible(project_id, caller)
-        if not await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id}):
+        schema = await self._database.fetch_one(queries.SCHEMA, {"project_id": project_id})
+        if schema is None:
             raise NotFoundError("no such project")
         counts = await counters.read(self._database, project_id, prefix=STATE_PREFIX)
         waiting = await self._database.fetch_one(
@@ -141,7 +145,16 @@ class ReportService:
             leased=waiting["leased"],
             oldest_pending_seconds=waiting["oldest_pending_seconds"],
             oldest_in_review_seconds=waiting["oldest_in_review_seconds"],
+            cost=await read_cost(
+                self._database,
+                project_id,
+                agreement=lambda: self._accuracy(project_id, caller=caller),
+            ),
         )
+
+    async def _accuracy(self, project_id: uuid.UUID, *, caller: Caller) -> Estimate:
+        """The share of reviewed labels that people agree with."""
+        return (await self.agreement(project_id, caller=caller)).agreement.accuracy
 
 
 def _value_report(

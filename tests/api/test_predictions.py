@@ -125,7 +125,7 @@ class TestEvidence:
         assert score["logit"] == again.logit
         assert prediction["label"] == again.label
         assert prediction["confidence"] == {
-            "value": again.p_norm,
+            "value": again.confidence,
             "source": ConfidenceSource.LOGPROBS.value,
             "reason": None,
         }

@@ -149,8 +149,9 @@ class TestForms:
             assert result["line"] == number
             assert (result["label"], result["source"]) == ("Media", "logprobs")
             assert result["p_raw"] == pytest.approx(0.8)
-            assert result["p_norm"] == result["confidence"] == pytest.approx(0.8 / 0.9)
-            assert result["logit"] == pytest.approx(math.log(8))
+            assert result["p_norm"] == pytest.approx(0.8 / 0.9)
+            assert result["confidence"] == pytest.approx(0.8 / 0.95)
+            assert result["logit"] == pytest.approx(math.log(0.8 / 0.15))
             assert result["margin"] == pytest.approx(0.7 / 0.9)
             assert result["off_label"] == pytest.approx(0.05)
             assert result["unseen"] == pytest.approx(0.05)
@@ -210,7 +211,8 @@ class TestText:
         assert shown["label"] == "Media"
         assert shown["model"] == "gpt-4o-2024-08-06"
         assert float(shown["p_raw"]) == pytest.approx(0.8)
-        assert float(shown["logit"]) == pytest.approx(math.log(8))
+        assert float(shown["confidence"]) == pytest.approx(0.8 / 0.95)
+        assert float(shown["logit"]) == pytest.approx(math.log(0.8 / 0.15))
         assert {*NAMES[5:12]} <= {*shown}
         assert shown["alternatives"].endswith("Media")
         assert "0.1              Sports" in ran.out
@@ -303,7 +305,7 @@ class TestWrongInput:
         check_refused(invoke(tmp_path), "Is a directory")
 
 
-def test_neither_the_sdk_nor_a_driver_nor_a_framework_is_loaded() -> None:
+def test_neither_the_sdk_nor_a_driver_nor_a_framework_nor_numpy_is_loaded() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "app.cli", "score", "-", "--labels", LABELS],
         cwd=ROOT,
@@ -313,4 +315,5 @@ def test_neither_the_sdk_nor_a_driver_nor_a_framework_is_loaded() -> None:
     )
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
     assert "app.labeling.saved" in loaded
-    assert not {"openai", "psycopg", "sqlalchemy", "fastapi", "redis", "celery"} & loaded
+    absent = {"openai", "psycopg", "sqlalchemy", "fastapi", "redis", "celery", "numpy", "scipy"}
+    assert not absent & loaded

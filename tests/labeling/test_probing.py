@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -181,6 +182,25 @@ class TestNothingFound:
         await stage.labeling.drain(project)
         assert stage.model.calls == []
         await stage.make_due(project)
+
+
+class TestAProcessThatStops:
+    async def test_waits_for_no_probe(self, stage: Stage) -> None:
+        before = await known(stage)
+        stage.model.default = [FAULTS["hang"]]
+        project = await make(stage)
+        await stage.api.send_items(project, ["some text"])
+        stops: list[bool] = []
+        drain = asyncio.create_task(stage.labeling.drain(project, stopping=lambda: bool(stops)))
+        await stage.model.wait_for_calls(1)
+        stops.append(True)
+        assert (await drain).settled == 0
+        assert await known(stage) == before
+        # nothing was claimed, and the probe hangs on no longer
+        assert await stage.by_state(project) == {"pending": 1}
+        (call,) = stage.model.calls
+        while not call.abandoned:  # noqa: ASYNC110  # the server lives in another thread
+            await asyncio.sleep(0.005)
 
 
 class TestWhatCanTBe:

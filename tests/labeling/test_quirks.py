@@ -52,11 +52,13 @@ class TestAGoodAnswerInItsOwnDress:
     async def test_of_a_grammar_tells_what_the_model_would_have_said(self, stage: Stage) -> None:
         stage.model.default = [like(QUIRKS["vllm_raw"])]
         _, item = await stage.label_one()
-        assert (await stage.item(item))["label"] == "spam"
-        # what the grammar forbids has most of the mass, and is no share of the labels'
+        shown = await stage.item(item)
+        assert shown["label"] == "spam"
+        # what the grammar forbids has most of the mass: no share of the labels', but doubt
         score = (await stage.prediction(item))["score"]
         assert score["off_label"] == pytest.approx(0.75)
         assert score["p_norm"] == pytest.approx(0.9)
+        assert shown["confidence"]["value"] == pytest.approx(0.9 * 0.25)
 
     @pytest.mark.parametrize(
         ("quirk", "reason"),

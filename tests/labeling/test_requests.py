@@ -11,6 +11,7 @@ from app.settings import Settings
 from tests.labeling.support import Redirect, Stage
 from tests.support.labeling import LabelingSide
 from tests.support.model_server import ModelServer
+from tests.support.model_wires import CHAT, DECISIONS, RESPONSES
 
 CANARY = "sk-canary-5d0c"
 ENVIRONMENT = {
@@ -20,6 +21,13 @@ ENVIRONMENT = {
     "OPENAI_PROJECT_ID": f"{CANARY}-project",
     "OPENAI_CUSTOM_HEADERS": f"X-Gateway-Key: {CANARY}-custom\nAuthorization: Bearer {CANARY}",
 }
+
+# by which path each is asked
+INTERFACES = [
+    (CHAT, {"source": "logprobs"}),
+    (RESPONSES, {"source": "logprobs", "api": "responses"}),
+    (DECISIONS, {"source": "decisions"}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -133,20 +141,30 @@ class TestTheKey:
         async with LabelingSide.open(settings) as side:
             yield side
 
-    async def test_goes_to_the_service_s_endpoint(self, stage: Stage, worker: LabelingSide) -> None:
-        project = await stage.api.make_project()
+    @pytest.mark.parametrize(("path", "labeler"), INTERFACES)
+    async def test_goes_to_the_service_s_endpoint(
+        self, stage: Stage, worker: LabelingSide, path: str, labeler: dict[str, Any]
+    ) -> None:
+        stage.model.interfaces = (path,)
+        project = await stage.api.make_project(labeler=labeler)
         await stage.api.send_items(project, ["some text"])
         await worker.drain(project)
         (call,) = stage.model.calls
+        assert call.path == path
         assert CANARY in call.headers["Authorization"]
 
-    async def test_goes_nowhere_else(self, stage: Stage, worker: LabelingSide) -> None:
+    @pytest.mark.parametrize(("path", "labeler"), INTERFACES)
+    async def test_goes_nowhere_else(
+        self, stage: Stage, worker: LabelingSide, path: str, labeler: dict[str, Any]
+    ) -> None:
         with ModelServer() as other:
-            project = await stage.api.make_project(labeler={"base_url": other.url})
+            other.interfaces = (path,)
+            project = await stage.api.make_project(labeler={**labeler, "base_url": other.url})
             await stage.api.send_items(project, ["some text"])
             assert (await worker.drain(project)).settled == 1
             (call,) = other.calls
         assert stage.model.calls == []
+        assert call.path == path
         sent = "\n".join(f"{name}: {text}" for name, text in call.headers.items())
         assert CANARY not in sent
         assert call.headers["Content-Type"] == "application/json"
@@ -169,7 +187,9 @@ class TestTheKey:
         project = await stage.api.make_project()
         (item,) = await stage.api.send_items(project, ["some text"])
         await worker.drain(project)
-        tables = ("items", "predictions", "labelers", "events", "endpoint_pauses")
+        tables = (
+            "items", "predictions", "labelers", "events", "endpoint_pauses", "endpoint_findings",
+        )  # fmt: skip
         for table in tables:
             found = await stage.sql.rows(f"SELECT t::text AS row FROM {table} t")
             assert not [row for row in found if CANARY in row["row"]]

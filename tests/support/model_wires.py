@@ -146,11 +146,20 @@ def response_body(completion: Mapping[str, Any]) -> dict[str, Any]:
         "error": None,
         "incomplete_details": {"reason": incomplete} if incomplete else None,
         "output": [thinking, *([said] if choice is not None else [])],
-        "usage": {
-            "input_tokens": usage["prompt_tokens"],
-            "output_tokens": usage["completion_tokens"],
-            "total_tokens": usage["total_tokens"],
-        },
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": _usage(usage["prompt_tokens"], usage["completion_tokens"]),
+    }
+
+
+def _usage(read: int, written: int) -> dict[str, Any]:
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": written,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": read + written,
     }
 
 
@@ -162,8 +171,7 @@ def decision_body(
     Of predicates they need not sum to 1.
     """
     answers = [_decided(question, probabilities) for question in body["questions"]]
-    usage = {"input_tokens": 100, "output_tokens": len(answers), "total_tokens": 100 + len(answers)}
-    return {"answers": answers, "model": model, "usage": usage}
+    return {"answers": answers, "model": model, "usage": _usage(100, len(answers))}
 
 
 def _decided(question: Mapping[str, Any], probabilities: Mapping[str, float]) -> dict[str, Any]:

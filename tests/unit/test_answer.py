@@ -67,6 +67,7 @@ class TestAGoodAnswer:
         reading = read(completion())
         assert reading.label == "spam"
         assert reading.score is not None
+        assert reading.score.confidence == pytest.approx(0.75)
         assert reading.score.p_norm == pytest.approx(0.75)
         assert reading.unknown is None
         assert reading.answer == '{"label":"spam"}'

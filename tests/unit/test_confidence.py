@@ -76,7 +76,9 @@ class TestShares:
         assert scored.unseen == pytest.approx(0.03 + 0.8 * 0.01 + 0.8 * 0.9 * 0.01)
         seen = math.fsum(masses.values()) + scored.ambiguous
         assert scored.p_norm == pytest.approx(masses["ship"] / seen)
-        assert scored.logit == pytest.approx(math.log(scored.p_norm / (1 - scored.p_norm)))
+        assert scored.confidence == pytest.approx(masses["ship"] / (seen + scored.off_label))
+        doubt = seen + scored.off_label - masses["ship"]
+        assert scored.logit == pytest.approx(math.log(masses["ship"] / doubt))
         assert scored.margin == pytest.approx((masses["ship"] - masses["shipping"]) / seen)
         shares = [mass / seen for mass in (*masses.values(), scored.ambiguous) if mass]
         assert scored.entropy == pytest.approx(-sum(q * math.log(q) for q in shares))
@@ -92,7 +94,7 @@ class TestShares:
             OPEN, listed("Real", math.log(0.2), {"ship": 0.7, "Real": 0.2}), token(' Estate"}', 1.0)
         )
         assert scored.label == "Real Estate"
-        assert scored.p_norm == pytest.approx(0.2 / 0.9)
+        assert scored.confidence == scored.p_norm == pytest.approx(0.2 / 0.9)
         assert scored.logit < 0
         assert scored.margin >= 0  # of the likeliest two, whichever was sampled
 
@@ -277,6 +279,32 @@ class TestBytes:
         assert found[expected] == pytest.approx(0.4)
 
 
+class TestOffLabel:
+    """What the model would rather write, and is none of the labels, is doubt."""
+
+    def test_takes_from_the_confidence_alone(self) -> None:
+        none = known(OPEN, token("Real", 0.2, ship=0.1), token(' Estate"}', 1.0))
+        most = known(OPEN, token("Real", 0.2, ship=0.1, zzz=0.7), token(' Estate"}', 1.0))
+        assert most.off_label == pytest.approx(0.7)
+        assert none.confidence == none.p_norm == most.p_norm == pytest.approx(2 / 3)
+        assert (most.p_raw, most.margin, most.entropy) == (none.p_raw, none.margin, none.entropy)
+        assert most.confidence == pytest.approx(0.2)
+        assert most.logit == pytest.approx(math.log(0.2 / 0.8))
+
+    def test_wherever_it_parts_from_the_label(self) -> None:
+        scored = known(OPEN, token("Real", 0.9, ship=0.1), token(' Estate"}', 0.5, ity=0.5))
+        assert scored.p_norm == pytest.approx(0.45 / 0.55)
+        assert scored.confidence == pytest.approx(0.45)
+
+    def test_of_1e_17_and_of_1e_18_are_apart(self) -> None:
+        doubts = [
+            known(OPEN, token("Real", 1.0, ship=1e-30, zzz=p), token(' Estate"}', 1.0))
+            for p in (1e-17, 1e-18)
+        ]
+        assert [scored.confidence for scored in doubts] == [1.0, 1.0]
+        assert doubts[1].logit - doubts[0].logit == pytest.approx(math.log(10))
+
+
 class TestNothingSeenAgainst:
     """No other label is listed: what is left of doubt is what cannot be seen."""
 
@@ -284,17 +312,19 @@ class TestNothingSeenAgainst:
         scored = known(OPEN, token("Real", 0.6, zzz=0.3), token(' Estate"}', 1.0))
         assert scored.unseen == pytest.approx(0.1)
         assert scored.p_norm == pytest.approx(0.6 / 0.7)
+        assert scored.confidence == pytest.approx(0.6)  # what is off the labels beside that
 
     def test_and_by_the_least_likely_that_is_listed(self) -> None:
-        rare = known(OPEN, token("Real", 1.0, zzz=1e-12), token(' Estate"}', 1.0))
-        rarer = known(OPEN, token("Real", 1.0, zzz=1e-13), token(' Estate"}', 1.0))
+        # other spellings of the label: nothing is off the labels
+        rare = known(OPEN, token("Real", 1.0, REAL=1e-12), token(' Estate"}', 1.0))
+        rarer = known(OPEN, token("Real", 1.0, REAL=1e-13), token(' Estate"}', 1.0))
         assert rare.logit == pytest.approx(-math.log(3e-12))  # three others at most so likely
         assert rarer.logit > rare.logit
 
     def test_saturation_is_single_precision_at_best(self) -> None:
-        scored = known(OPEN, token("Real", 1.0, zzz=1e-6), token(' Estate"}', 1.0))
+        scored = known(OPEN, token("Real", 1.0, REAL=1e-6), token(' Estate"}', 1.0))
         assert scored.logit == pytest.approx(-math.log(RESOLUTION))
-        assert scored.p_norm < 1.0
+        assert scored.confidence < 1.0
 
     def test_masses_beneath_any_double_stay_finite(self) -> None:
         tiny = (Alternative(b"Real", 0.0), Alternative(b"zzz", -800.0))
@@ -308,7 +338,7 @@ class TestSumsAboveOne:
         assert scored.p_raw == pytest.approx(0.904)  # as the server says
         total = math.fsum(each.mass for each in scored.masses) + scored.ambiguous
         assert total == pytest.approx(1.0)
-        assert scored.p_norm == pytest.approx(0.904 / 1.004)
+        assert scored.confidence == scored.p_norm == pytest.approx(0.904 / 1.004)
 
     def test_a_logprob_above_zero_by_rounding_is_zero(self) -> None:
         tokens = [Token(b"Real", 9e-7, (Alternative(b"ship", -20.0),)), token(' Estate"}', 1.0)]

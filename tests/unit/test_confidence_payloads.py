@@ -66,7 +66,7 @@ def test_their_distributions_keep_the_bounds_when_scored() -> None:
         assert min(*masses, score.ambiguous, score.off_label, score.unseen) >= 0.0
         assert math.fsum([*masses, score.ambiguous, score.off_label]) <= 1 + 1e-6
         assert score.p_raw == math.exp(token.logprob)
-        assert 0.0 < score.p_norm <= 1.0
+        assert 0.0 < score.confidence <= score.p_norm <= 1.0
         logits.append(score.logit)
     assert all(map(math.isfinite, logits))
     assert len(set(logits)) > 0.99 * len(logits)

@@ -278,6 +278,19 @@ def total(score: ChoiceScore) -> float:
     return math.fsum(each.mass for each in score.masses) + score.ambiguous + score.off_label
 
 
+def check_confidence(score: ChoiceScore) -> None:
+    """One rises with the other, and nothing that was seen beside the label is left out."""
+    assert math.isfinite(score.logit)
+    assert score.confidence == pytest.approx(expit(score.logit), rel=1e-12)
+    assert 0.0 <= score.confidence <= score.p_norm <= 1.0
+    own = next(each.mass for each in score.masses if each.label == score.label)
+    assert score.confidence <= own / total(score) * (1 + 1e-12)
+
+
+def expit(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
 class TestWholeVocabularyListed:
     @settings(max_examples=200, deadline=None)
     @given(models(), st.data())
@@ -307,7 +320,10 @@ class TestWholeVocabularyListed:
         own, seen = truth.masses[score.label], sum(truth.masses.values()) + truth.ambiguous
         if seen > own:
             assert score.p_norm == pytest.approx(float(own / seen), rel=1e-9)
-            assert score.logit == pytest.approx(log(own) - log(seen - own), abs=1e-9)
+            doubt = seen - own + truth.off_label
+            assert score.confidence == pytest.approx(float(own / (own + doubt)), rel=1e-9)
+            assert score.logit == pytest.approx(log(own) - log(doubt), abs=1e-9)
+        check_confidence(score)
         # A label alone at its point of divergence has all the probability the model gives it.
         start, _ = value_tokens(chosen, len(model.layout.encode()))
         given = {a: w for a, w in model.weights.items() if a[:start] == chosen[:start]}
@@ -337,10 +353,9 @@ class TestWholeVocabularyListed:
             assert 0.0 <= hidden.mass <= seen.mass + 1e-12
         assert 0.0 <= some.ambiguous <= whole.ambiguous + 1e-12
         assert 0.0 <= some.off_label <= whole.off_label + 1e-12
-        assert 0.0 <= some.p_norm <= 1.0
         assert 0.0 <= some.margin <= 1.0
         assert 0.0 <= some.entropy <= math.log(len(model.labels) + 1) + 1e-12
-        assert math.isfinite(some.logit)
+        check_confidence(some)
 
     @settings(max_examples=40, deadline=None)
     @given(models(), st.data())
@@ -352,10 +367,10 @@ class TestWholeVocabularyListed:
         assert scored(list(kept), model.labels) == scored(tokens, model.labels)
 
 
-def two_labels(doubt: Fraction) -> ChoiceScore:
+def two_labels(doubt: Fraction, *, beside: bytes = b"no") -> ChoiceScore:
     """The score of an answer that is right but for this doubt, the label in one token."""
     layout = Token(b'{"label":"', 0.0, ())
-    alternatives = (Alternative(b"yes", log(1 - doubt)), Alternative(b"no", log(doubt)))
+    alternatives = (Alternative(b"yes", log(1 - doubt)), Alternative(beside, log(doubt)))
     tokens = [layout, Token(b"yes", log(1 - doubt), alternatives), Token(b'"}', 0.0, ())]
     score = score_single_choice(
         tokens, content='{"label":"yes"}', labels=LabelSet.of(["yes", "no"])
@@ -376,16 +391,20 @@ class TestRanking:
             min_size=2,
             max_size=6,
             unique=True,
-        )
+        ),
+        # the other label, either one ("" begins both), none
+        st.sampled_from([b"no", b"", b"maybe"]),
     )
-    def test_is_exact_where_the_probability_is_one(self, doubts: list[Fraction]) -> None:
-        by_logit = sorted(doubts, key=lambda doubt: two_labels(doubt).logit, reverse=True)
-        assert by_logit == sorted(doubts)
-        assert len({two_labels(doubt).logit for doubt in doubts}) == len(doubts)
+    def test_is_exact_where_the_probability_is_one(
+        self, doubts: list[Fraction], beside: bytes
+    ) -> None:
+        logits = {doubt: two_labels(doubt, beside=beside).logit for doubt in doubts}
+        assert sorted(doubts, key=logits.__getitem__, reverse=True) == sorted(doubts)
+        assert len(set(logits.values())) == len(doubts)
 
     def test_a_saturated_probability_still_has_its_rank(self) -> None:
         certain, surer = two_labels(Fraction(1, 10**17)), two_labels(Fraction(1, 10**18))
-        assert certain.p_norm == surer.p_norm == 1.0
+        assert certain.confidence == surer.confidence == 1.0
         assert surer.logit - certain.logit == pytest.approx(math.log(10))
 
 
@@ -437,5 +456,4 @@ class TestHostileEvidence:
         assert total(score) <= 1 + 1e-6
         assert min(each.mass for each in score.masses) >= 0.0
         assert min(score.ambiguous, score.off_label, score.unseen) >= 0.0
-        assert 0.0 <= score.p_norm <= 1.0
-        assert math.isfinite(score.logit)
+        check_confidence(score)

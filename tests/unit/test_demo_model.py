@@ -20,6 +20,10 @@ from app.demo.identity import MODEL_ID
 from app.demo.model import DemoModel, fit
 from app.demo.sample import Company, industries, part
 from app.demo.server import MAX_CHARACTERS, DemoServer
+from app.domain.kinds import parse_schema
+from app.labeling.client import OpenAIClients
+from app.labeling.probing import Found, find_way
+from app.labeling.way import Way
 
 # The bins of the demo's table: the lowest and the highest are compared.
 LOWEST = 0.5
@@ -230,12 +234,32 @@ class TestTheEndpoint:
         ):
             assert response.status == 400
 
-    async def test_no_such_route(self, server: DemoServer) -> None:
+    @pytest.mark.parametrize("route", ["embeddings", "responses", "decisions"])
+    async def test_no_such_route(self, server: DemoServer, route: str) -> None:
         async with (
             aiohttp.ClientSession() as http,
-            http.get(f"{server.url}/embeddings") as response,
+            http.post(f"{server.url}/{route}", json={"model": MODEL_ID}) as response,
         ):
             assert response.status == 404
+
+    async def test_a_probe_finds_its_log_probabilities(self, server: DemoServer) -> None:
+        clients = OpenAIClients(base_url=server.url, api_key=None, calls_in_flight=1)
+        labeler = {
+            "model": MODEL_ID,
+            "api": "chat_completions",
+            "parameters": {"temperature": 0.0},
+            "instructions": "",
+            "template": None,
+            "examples": None,
+        }
+        schema = parse_schema({"kind": "single_choice", "labels": list(industries())})
+        try:
+            found = await find_way(clients.get(None), labeler, schema=schema, seconds=60.0)
+        finally:
+            await clients.close()
+        assert isinstance(found, Found)
+        assert found.finding.way == Way()
+        assert [each.fit for each in found.finding.tries] == [False, True]
 
 
 def test_as_a_process_it_says_its_address_and_ends_on_sigterm() -> None:

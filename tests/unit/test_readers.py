@@ -218,6 +218,14 @@ class TestADecision:
         assert reading.evidence == [["label", [["spam", 0.8], ["ham", 0.15]]]]
         assert (reading.served.prompt_tokens, reading.served.completion_tokens) == (12, 1)
 
+    def test_an_option_that_is_no_label_is_doubt(self) -> None:
+        score = decide(choice({"spam": 0.8, "ham": 0.15, "neither": 0.05})).score
+        assert score is not None
+        assert score.off_label == pytest.approx(0.05)
+        assert score.p_norm == pytest.approx(0.8 / 0.95)
+        assert score.confidence == pytest.approx(0.8)
+        assert score.logit == pytest.approx(math.log(4))
+
     def test_that_is_certain_still_ranks(self) -> None:
         sure = decide(choice({"spam": 1.0, "ham": 0.0})).score
         less = decide(choice({"spam": 1.0, "ham": 1e-6})).score

@@ -1,12 +1,13 @@
-"""How our figures rank the answers of real models, beside what the logs' own confidence does.
+"""The stored score ranks the answers of real models as their logs' own confidence does.
 
 A log has, for each question, the confidence of the answer and the probabilities of the letters
 among the tokens that the endpoint listed. Its confidence is the probability of the likeliest of the
-ten listed tokens as a share of all ten (case and spaces merged), be they letters or not: there the
-mass off the labels is doubt. In our `p_norm` and `logit` it is none; in `p_raw` it is.
+ten listed tokens as a share of all ten (case and spaces merged), be they letters or not: the mass
+off the labels is doubt, as it is in our confidence and its logit, and is not in `p_norm`.
 
 MANIFEST.json tells the AUROC of that confidence over all rows. In some rows the likeliest token is
-no letter ("the", "none"): to us they have no label and no confidence, and go to people first.
+no letter ("the", "none"): to us they have no label and no score, and go to people first. Where all
+rows are compared these keep the logged confidence.
 """
 
 from __future__ import annotations
@@ -53,12 +54,11 @@ class Log:
     measured: dict[str, Any]
 
 
-def with_off_label(score: ChoiceScore) -> float:
-    """The log-odds if the mass off the labels were doubt too."""
+def among_labels(score: ChoiceScore) -> float:
+    """The log-odds if the mass off the labels were no doubt: those of `p_norm`, not saturated."""
     own = next(each.mass for each in score.masses if each.label == score.label)
     others = math.fsum(each.mass for each in score.masses if each.label != score.label)
-    doubt = others + score.ambiguous + score.off_label
-    return math.log(own) - math.log(max(doubt, 2.0**-60))
+    return math.log(own) - math.log(max(others + score.ambiguous, 2.0**-60))
 
 
 def log_odds(p: float) -> float:
@@ -69,8 +69,8 @@ FIGURES: dict[str, tuple[Callable[[ChoiceScore], float], Callable[[float], float
     # the figure, and the logged confidence on its scale
     "p_raw": (lambda score: score.p_raw, lambda p: p),
     "p_norm": (lambda score: score.p_norm, lambda p: p),
+    "logit without off-label": (among_labels, log_odds),
     "logit": (lambda score: score.logit, log_odds),
-    "logit with off-label": (with_off_label, log_odds),
 }
 
 # by log and figure the AUROC of: rows with a letter; all rows, those without a letter last, as
@@ -79,26 +79,26 @@ AUROC = {
     "mmlu_gpt4o_direct": {  # stated .8241
         "p_raw": (0.8232, 0.8244, 0.8241),
         "p_norm": (0.8233, 0.8246, 0.8243),
-        "logit": (0.8233, 0.8246, 0.8243),
-        "logit with off-label": (0.8232, 0.8244, 0.8241),
+        "logit without off-label": (0.8233, 0.8246, 0.8243),
+        "logit": (0.8232, 0.8244, 0.8241),
     },
     "mmlu_gpt4o_afterthinking": {  # stated .7617
         "p_raw": (0.7514, 0.7620, 0.7617),
         "p_norm": (0.7463, 0.7571, 0.7568),
-        "logit": (0.7463, 0.7571, 0.7568),
-        "logit with off-label": (0.7514, 0.7620, 0.7617),
+        "logit without off-label": (0.7463, 0.7571, 0.7568),
+        "logit": (0.7514, 0.7621, 0.7617),
     },
     "mmlu_gpt4o-mini_direct": {  # stated .7998
         "p_raw": (0.7989, 0.8017, 0.7998),
         "p_norm": (0.8007, 0.8034, 0.8015),
-        "logit": (0.8007, 0.8034, 0.8015),
-        "logit with off-label": (0.7989, 0.8017, 0.7998),
+        "logit without off-label": (0.8008, 0.8036, 0.8017),
+        "logit": (0.7989, 0.8017, 0.7997),
     },
     "mmlu_gpt4o-mini_afterthinking": {  # stated .7029
         "p_raw": (0.6995, 0.7036, 0.7029),
         "p_norm": (0.7056, 0.7096, 0.7090),
-        "logit": (0.7057, 0.7097, 0.7090),
-        "logit with off-label": (0.6995, 0.7036, 0.7029),
+        "logit without off-label": (0.7067, 0.7107, 0.7101),
+        "logit": (0.6991, 0.7032, 0.7025),
     },
 }
 
@@ -176,18 +176,18 @@ class TestOurFigures:
         measured = area(known, answered), area(last, log.correct), area(kept, log.correct)
         assert measured == pytest.approx(AUROC[name][figure], abs=6e-5)
 
-    def test_rank_as_the_log_does_where_off_label_is_doubt(self, name: str) -> None:
+    def test_the_stored_score_ranks_as_the_log_does(self, name: str) -> None:
+        """The requirement: the AUROC that MANIFEST.json states, distinct scores kept."""
         log = read(name)
-        assert area(log.confidences, log.correct) == pytest.approx(log.measured["auroc"], abs=1e-3)
-        for figure in ("p_raw", "logit with off-label"):
-            assert AUROC[name][figure][2] == pytest.approx(log.measured["auroc"], abs=1e-3)
+        stated = log.measured["auroc"]
+        assert area(log.confidences, log.correct) == pytest.approx(stated, abs=1e-3)
+        _, _, kept = figures(log, "logit")
+        assert area(kept, log.correct) == pytest.approx(stated, abs=1e-3)
+        assert len(set(kept)) >= log.measured["distinct_conf"]
 
-    def test_keep_as_many_distinct_scores_as_the_log_has(self, name: str) -> None:
+    def test_a_probability_saturates_where_its_logit_does_not(self, name: str) -> None:
         log = read(name)
-        for figure in ("p_raw", "logit", "logit with off-label"):
-            _, _, kept = figures(log, figure)
-            assert len(set(kept)) >= log.measured["distinct_conf"]
-        # a probability that leaves out what is off the labels saturates: rank by the logit
-        known, _, _ = figures(log, "p_norm")
-        logits, _, _ = figures(log, "logit")
-        assert len(set(known)) < len(set(logits))
+        for probability, logit in (("confidence", "logit"), ("p_norm", "logit without off-label")):
+            shares = {getattr(score, probability) for score in log.scores if score is not None}
+            known, _, _ = figures(log, logit)
+            assert len(shares) < len(set(known))

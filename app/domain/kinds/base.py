@@ -64,7 +64,7 @@ class Score:
 
     Attributes:
         confidence: probability of the value in [0, 1]; of a value with parts that of its least
-            certain one.
+            certain one; of a choice as `ChoiceScore` has it, off-label mass being doubt.
         logit: its log-odds, finite and distinct where the confidence is 1.0: rank by this.
         p_raw: probability of the very tokens that spell the value, where they are known.
         p_norm, margin, entropy, off_label, ambiguous, unseen: as `ChoiceScore` has them, of a

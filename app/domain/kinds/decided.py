@@ -22,7 +22,7 @@ def score_masses(
 
     1 - p is summed from the other labels, and where none of them has any it is what is missing to
     1, at least `RESOLUTION`: so the log-odds are finite and distinct where p saturates. Options
-    that are no labels are off-label, of which the confidence is no share.
+    that are no labels are off-label, and doubt too, as in `ChoiceScore`.
 
     Args:
         masses: as the endpoint listed them, summing to at most 1.
@@ -46,16 +46,16 @@ def score_masses(
     seen = math.fsum(by_label.values())
     unseen = max(0.0, 1.0 - seen - off_label)
     others = math.fsum(mass for label, mass in by_label.items() if label != chosen)
-    doubt = others or max(unseen, RESOLUTION)
+    among_labels = others or max(unseen, RESOLUTION)
+    doubt = among_labels + off_label
     ranked = sorted(by_label.items(), key=lambda each: -each[1])
     second = ranked[1][1] if len(ranked) > 1 else 0.0
     shares = [mass / seen for mass in by_label.values() if mass > 0.0]
-    share = own / (own + doubt)
     return Score(
-        confidence=share,
+        confidence=own / (own + doubt),
         logit=math.log(own) - math.log(doubt),
         p_raw=own,
-        p_norm=share,
+        p_norm=own / (own + among_labels),
         margin=(ranked[0][1] - second) / seen,
         entropy=math.fsum(-share * math.log(share) for share in shares),
         off_label=off_label,

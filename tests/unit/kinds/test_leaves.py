@@ -81,13 +81,15 @@ class TestClosed:
         assert score.off_label == pytest.approx(0.01)
         assert score.p_raw == pytest.approx(0.8)
         assert score.p_norm == pytest.approx(0.85 / 0.97)
+        assert score.confidence == pytest.approx(0.85 / 0.98)
+        assert score.logit == pytest.approx(odds(0.85 / 0.98))
 
-    def test_a_yes_in_pieces_is_decided_by_the_first(self) -> None:
+    def test_a_yes_in_pieces_is_told_from_no_by_the_first(self) -> None:
         score = known(
             closed(
                 '{"a":',
                 token("t", 0.9, {"f": 0.1}),
-                token("rue", 0.5, {"raw": 0.5}),  # is no JSON, and no doubt
+                token("rue", 0.5, {"raw": 0.5}),  # neither: doubt whether it is either
                 "}",
                 among=BOOLEAN,
                 value=True,
@@ -96,6 +98,7 @@ class TestClosed:
         assert score.p_raw == pytest.approx(0.45)
         assert score.p_norm == pytest.approx(0.45 / 0.55)
         assert score.off_label == pytest.approx(0.45)
+        assert score.confidence == pytest.approx(0.45)
 
     def test_what_no_value_begins_with_may_go_on_with_one(self) -> None:
         for _ in range(2):  # what is known of the one is not taken for the other
@@ -261,7 +264,7 @@ class TestClosed:
             )
             for doubt in doubts
         ]
-        assert [leaf.p_norm for leaf in leaves] == [1.0] * 3
+        assert [leaf.confidence for leaf in leaves] == [1.0] * 3
         assert [leaf.logit for leaf in leaves] == pytest.approx(
             [-math.log(each) for each in doubts]
         )

@@ -16,7 +16,8 @@ from app.domain.kinds import parse_schema
 from app.domain.kinds.base import SchemaError, ValueFaultError
 from app.domain.kinds.regions import RegionsSchema, score_of_regions
 from app.domain.kinds.regions.overlap import ious
-from app.domain.kinds.regions.shapes import merged, shape_of
+from app.domain.kinds.regions.shapes import shape_of
+from app.domain.kinds.regions.values import merged
 from app.domain.labels import LabelSet
 from app.domain.unknown import Unknown, Unusable
 

@@ -363,6 +363,14 @@ class TestScore:
         )
         assert unsure == sure
 
+    def test_nor_where_a_number_ends(self) -> None:
+        # of what ends the number, a third goes on with the list
+        among = score(ONE, {**SURE, "}]}": (0.2, {"},": 0.1, "0": 0.5, "7": 0.2})})
+        assert confidences(among)["count"] == 0.2 / 0.3
+        # what can be neither is doubt
+        other = score(ONE, {**SURE, "}]}": (0.2, {"},": 0.1, "0": 0.5, "x": 0.2})})
+        assert confidences(other)["count"] == 0.2 / 0.5
+
     def test_white_space_can_tell_that_the_list_ends(self) -> None:
         content = json.dumps({"entities": [quote("Berlin", 15, 21)]}, indent=2)
         given: Given = {

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 
 from app.domain.kinds.base import Comparison, LabelSchema, Score
 from app.domain.kinds.closed import described, labels_definition_schema, parse_labels
-from app.domain.kinds.regions.matching import match
 from app.domain.kinds.regions.score import regions_by_name, score_of_regions
 from app.domain.kinds.regions.values import accept_regions
 from app.domain.labels import LabelSet
@@ -107,6 +106,9 @@ class RegionsSchema(LabelSchema):
         mean_iou is over the pairs, 0 for a region without a partner; f1_at_50 counts the pairs of
         IoU .5; both are 1 where neither value has a region. Scores do not count.
         """
+        # it needs scipy.optimize, nine tenths of the time that importing all kinds would take
+        from app.domain.kinds.regions.matching import match  # noqa: PLC0415
+
         matches = match(predicted, actual)
         tallies: dict[tuple[int, str], int] = {}
         for label, matched in matches.items():

@@ -111,19 +111,3 @@ Shape: TypeAlias = Box | Mask
 def shape_of(region: Mapping[str, Any]) -> Shape:
     """The shape of a region as `RegionsSchema.accept` gives it."""
     return Box.of(region["box"]) if "box" in region else Mask.of(region["mask"])
-
-
-def merged(counts: Sequence[int]) -> list[int]:
-    """Run lengths that begin with zeros, without the empty runs that a producer may have put in.
-
-    Only the first may be empty, where the mask begins with ones; a mask has one such spelling.
-    """
-    runs = [0]
-    for position, count in enumerate(counts):
-        if not count:
-            continue
-        if position % 2 == (len(runs) - 1) % 2:
-            runs[-1] += count
-        else:
-            runs.append(count)
-    return runs

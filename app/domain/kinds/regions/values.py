@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from app.domain.kinds.base import ValueFaultError
 from app.domain.kinds.closed import listed
-from app.domain.kinds.regions.shapes import merged
 
 MAX_REGIONS: Final = 1_000
 MAX_SIDE: Final = 4_096
@@ -133,3 +132,19 @@ def _object(
             raise ValueFaultError(f"{pointer}/{name}", "required")
     for name in sorted(set(value) - {*required, *others}):
         raise ValueFaultError(f"{pointer}/{name}", "unknown field")
+
+
+def merged(counts: Sequence[int]) -> list[int]:
+    """Run lengths that begin with zeros, without the empty runs that a producer may have put in.
+
+    Only the first may be empty, where the mask begins with ones; a mask has one such spelling.
+    """
+    runs = [0]
+    for position, count in enumerate(counts):
+        if not count:
+            continue
+        if position % 2 == (len(runs) - 1) % 2:
+            runs[-1] += count
+        else:
+            runs.append(count)
+    return runs

@@ -145,7 +145,7 @@ class SingleChoiceSchema(LabelSchema):
 def score_of_choice(choice: ChoiceScore) -> Score:
     """The score of a label chosen from a closed set."""
     return Score(
-        confidence=choice.p_norm,
+        confidence=choice.confidence,
         logit=choice.logit,
         p_raw=choice.p_raw,
         p_norm=choice.p_norm,

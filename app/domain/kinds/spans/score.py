@@ -7,8 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from scipy.special import log_expit
-
 from app.domain.confidence import score_walk
 from app.domain.json_places import Path, Place
 from app.domain.labels import LabelSet
@@ -25,16 +23,20 @@ class _Continuation:
     """Whether a list of objects ends or goes on, to be told from the first bytes of its layout.
 
     Read from behind the `[`, or from behind the last value of an object in it.
+
+    Attributes:
+        outcomes: how the layout begins where the list ends and where it goes on; then what says
+            neither, and is shared out only to be left out.
     """
 
     names: Final = ("ends", "goes on")
 
-    def __init__(self, *, ends: str, goes_on: str) -> None:
-        self._outcomes = (ends, goes_on)
+    def __init__(self, *, ends: str, goes_on: str, neither: str = "") -> None:
+        self.outcomes = (ends, goes_on, *neither)
 
     def read_on(self, reading: Reading, data: bytes) -> Reading | None:
         text = reading.text + data.translate(None, WHITE_SPACE).decode("latin-1")
-        for outcome in self._outcomes:
+        for outcome in self.outcomes:
             if text.startswith(outcome):
                 return Reading(outcome, b"", closed=True)
             if outcome.startswith(text):
@@ -42,7 +44,7 @@ class _Continuation:
         return None
 
     def leaves(self, reading: Reading) -> int:
-        return self._outcomes.index(reading.text) if reading.closed else SEVERAL
+        return self.outcomes.index(reading.text) if reading.closed else SEVERAL
 
     def leaves_after(self, reading: Reading, data: bytes) -> int:
         after = self.read_on(reading, data)
@@ -50,7 +52,8 @@ class _Continuation:
 
 
 _FIRST: Final = _Continuation(ends="]", goes_on="{")
-_NEXT: Final = _Continuation(ends="}]", goes_on="},")
+# A digit is more of the offset before; the model's doubt of a number is none about the list.
+_NEXT: Final = _Continuation(ends="}]", goes_on="},", neither="0123456789")
 
 
 class EntityScores:
@@ -94,8 +97,8 @@ class EntityScores:
                 return leaf
             self._used.append(leaf)
             # 1 - p of the product is summed, not subtracted: it ranks where p is 1.0
-            doubt += math.exp(log_p + log_expit(-leaf.logit))
-            log_p += float(log_expit(leaf.logit))
+            doubt += math.exp(log_p + _log_expit(-leaf.logit))
+            log_p += _log_expit(leaf.logit)
         return math.exp(log_p), log_p - math.log(max(doubt, sys.float_info.min))
 
     def _continuation(self, index: int, *, goes_on: bool) -> LeafScore | Unknown:
@@ -111,7 +114,7 @@ class EntityScores:
             prefixes, told = _FIRST, start
         sign = b"]" if not goes_on else b"," if index else b"{"
         tokens = self._spelling.over(start, self._spelling.data.index(sign, told) + 1)
-        walk = Walk(prefixes, [0.0, 0.0], gap=gap, layout=layout)
+        walk = Walk(prefixes, [0.0] * len(prefixes.outcomes), gap=gap, layout=layout)
         unknown = walk.along(
             self._spelling.tokens[tokens.start : tokens.stop],
             data=self._spelling.data,
@@ -120,5 +123,11 @@ class EntityScores:
         )
         if unknown:
             return unknown
-        score = score_walk(walk, names=_Continuation.names, own=int(goes_on))
-        return LeafScore(score.p_norm, score.logit, score.log_p_raw, tokens)
+        del walk.by_label[len(prefixes.names) :]
+        score = score_walk(walk, names=prefixes.names, own=int(goes_on))
+        return LeafScore(score.confidence, score.logit, score.log_p_raw, tokens)
+
+
+def _log_expit(logit: float) -> float:
+    """Log of the probability of these log-odds; scipy.special has it, and is slow to import."""
+    return min(logit, 0.0) - math.log1p(math.exp(-abs(logit)))
