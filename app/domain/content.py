@@ -21,8 +21,8 @@ class TemplateError(ValueError):
 def text_of(content: Mapping[str, Any], *, template: str | None = None) -> str:
     """The item as text: what a model reads, and what the offsets of spans count in.
 
-    `text` as it is; `messages` as a transcript, a line a turn; `fields` by the template, or a line
-    a field without one; of `images` the text beside them, empty without one.
+    `text` as it is; `messages` as a transcript, a line a turn; `fields` by the template, or
+    without one a line a field in the order of their names (JSON objects have no order); of `images` the text beside them, empty without one.
 
     Raises:
         TemplateError: the template names a field that the item does not have.
@@ -33,7 +33,7 @@ def text_of(content: Mapping[str, Any], *, template: str | None = None) -> str:
         fields = content["fields"]
         if template is not None:
             return fill(template, fields)
-        return "\n".join(f"{name}: {_shown(value)}" for name, value in fields.items())
+        return "\n".join(f"{name}: {_shown(value)}" for name, value in sorted(fields.items()))
     if "images" in content:
         return str(content.get("text", ""))
     return str(content["text"])
