@@ -20,6 +20,8 @@ TRIAL_ROWS = 8
 _POLL_SECONDS = 0.3
 _ENOUGH = 20
 _LOOKED_AT = 200
+# of a large backlog only few were tried before a dead endpoint was left alone
+_WAITING_LOOKED_AT = 1000
 
 
 @dataclass(slots=True)
@@ -157,7 +159,7 @@ class Work:
 
     async def _errors(self) -> list[str]:
         """Why items that wait for another try wait."""
-        found = await self._items(state="pending", limit=_LOOKED_AT)
+        found = await self._items(state="pending", limit=_WAITING_LOOKED_AT)
         return [item["last_error"] for item in found if item["last_error"]]
 
     async def _nothing_usable(self) -> StoppedError:

@@ -15,7 +15,7 @@ import pytest
 
 from app.infra.db import SERVER_LIMITS
 from app.infra.ids import Kind, from_wire
-from app.labeling import queries
+from app.labeling import budget_queries, queries
 from app.labeling.assembly import SERVER_SETTINGS
 from app.ledger import counters
 from app.settings import Settings
@@ -56,10 +56,11 @@ async def imported(
         (queries.CLAIM_SUSPECT, "ix_items_suspect"),
         (queries.DUE_PROJECTS, "ix_items_due"),
         (queries.EXPIRE, "ix_items_leased"),
+        (budget_queries.SPENT, "ix_counter_deltas_project_id"),
         (counters._FOLD, "ix_counter_deltas_project_id"),
         (counters._UNFOLDED, "ix_counter_deltas_project_id"),
     ],
-    ids=["claim", "the lost", "a suspect", "due projects", "expire", "fold", "unfolded"],
+    ids=["claim", "the lost", "a suspect", "due projects", "expire", "spent", "fold", "unfolded"],
 )
 class TestThePlan:
     async def test_uses_the_index_made_for_it(
@@ -80,6 +81,7 @@ class TestThePlan:
                 "limit": 64,
                 "max_losses": 3,
                 "reserving": False,
+                "counter": "cost.2026-11",
             },
         )
         assert index in {node.get("Index Name") for node in nodes}
