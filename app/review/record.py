@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,17 +113,18 @@ class Recorder:
         if row["item_state"] != ItemState.IN_REVIEW:
             raise ConflictError("the item is not in review any more", code="item_not_in_review")
         review_id = new_id()
-        predicted = _predicted(schema, row["label"], text=text)
-        agreed = None if row["label"] is None else False
-        if predicted is not None:
-            agreed = schema.equal(predicted, value)
-        counts = verdict_counts(
+        count = functools.partial(
+            verdict_counts,
             schema,
             version=row["label_schema_version"],
             confidence=row["confidence"],
-            predicted=predicted,
+            predicted=_predicted(schema, row["label"], text=text),
             actual=value,
         )
+        # a choice is compared at once; other values may keep everybody waiting
+        counts = count() if schema.CONFUSION else await asyncio.to_thread(count)
+        # a label that this version of the schema does not know is one all the same, and another
+        agreed = False if counts.equal is None and row["label"] is not None else counts.equal
         project_id: uuid.UUID = row["project_id"]
         given = {
             "assignment_id": str(row["id"]),
