@@ -150,6 +150,7 @@ class VersionService:
         async with self._database.session() as session:
             project = await _hold(session, project_id, caller)
             current = await session.get_one(LabelSchema, project.label_schema_id)
+            await _require_currency(session, project_id, new)
             labeler = labeler_row(
                 new,
                 schema=read_schema(current.kind, current.definition),
@@ -181,6 +182,24 @@ async def _hold(session: AsyncSession, project_id: uuid.UUID, caller: Caller) ->
     if project is None:
         raise NotFoundError(NO_PROJECT)
     return project
+
+
+async def _require_currency(session: AsyncSession, project_id: uuid.UUID, new: NewLabeler) -> None:
+    """What a project has spent is one sum, and its budget one limit.
+
+    Raises:
+        InvalidError: earlier labelers were paid in another currency.
+    """
+    if new.prices is None:
+        return
+    paid = await session.scalar(
+        select(Labeler.prices["currency"].as_string())
+        .where(Labeler.project_id == project_id, Labeler.prices.is_not(None))
+        .order_by(Labeler.id.desc())
+        .limit(1)
+    )
+    if paid is not None and paid != new.prices["currency"]:
+        raise invalid_field("/labeler/prices/currency", f"must stay {paid}, as it was before")
 
 
 async def _next_revision(session: AsyncSession, project_id: uuid.UUID) -> int:

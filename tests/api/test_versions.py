@@ -107,6 +107,15 @@ class TestLabelers:
         assert [each["provenance"]["labeler_revision"] for each in said] == [1, 2]
         assert [each["cost"] is None for each in said] == [True, False]
 
+    async def test_a_project_is_paid_in_one_currency(self, api: Api) -> None:
+        prices = {"input_per_million": 1, "output_per_million": 2, "currency": "EUR"}
+        project = await api.make_project(labeler={"prices": prices})
+        assert (await new_labeler(api, project)).status_code == 201
+        other = {**prices, "currency": "USD"}
+        found = faults(await new_labeler(api, project, prices=other))
+        assert found["/labeler/prices/currency"] == "must stay EUR, as it was before"
+        assert (await new_labeler(api, project, prices=prices)).status_code == 201
+
     @pytest.mark.parametrize(
         ("labeler", "pointer", "detail"),
         [
