@@ -6,14 +6,14 @@ import uuid
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.keys import Caller
 from app.domain.kinds.base import LabelSchema as Schema
 from app.domain.routing import Policy as RoutingPolicy
 from app.domain.routing import policy_to_json
-from app.errors import NotFoundError, invalid_field
+from app.errors import ConflictError, NotFoundError, invalid_field
 from app.infra.db import Database
 from app.infra.ids import Kind, new_id, to_wire
 from app.ledger import events
@@ -23,6 +23,7 @@ from app.projects.models import Labeler, LabelSchema, Policy, Project
 from app.projects.schema_cache import read_schema
 from app.projects.service import NO_PROJECT, require_visible
 
+_LIMITED = text("SELECT 1 FROM budgets WHERE project_id = :id AND monthly_limit_micros IS NOT NULL")
 Version = TypeVar("Version", LabelSchema, Labeler, Policy)
 
 
@@ -150,13 +151,14 @@ class VersionService:
         async with self._database.session() as session:
             project = await _hold(session, project_id, caller)
             current = await session.get_one(LabelSchema, project.label_schema_id)
-            await _require_currency(session, project_id, new)
+            await _require_prices(session, project_id, new)
             labeler = labeler_row(
                 new,
                 schema=read_schema(current.kind, current.definition),
                 project_id=project_id,
                 revision=await _next_revision(session, project_id),
                 own=self._own,
+                under="",
             )
             session.add(labeler)
             await session.flush()
@@ -184,13 +186,19 @@ async def _hold(session: AsyncSession, project_id: uuid.UUID, caller: Caller) ->
     return project
 
 
-async def _require_currency(session: AsyncSession, project_id: uuid.UUID, new: NewLabeler) -> None:
+async def _require_prices(session: AsyncSession, project_id: uuid.UUID, new: NewLabeler) -> None:
     """What a project has spent is one sum, and its budget one limit.
 
     Raises:
         InvalidError: earlier labelers were paid in another currency.
+        ConflictError: there is a budget, and nothing tells what the new labeler costs.
     """
     if new.prices is None:
+        if await session.scalar(_LIMITED, {"id": project_id}):
+            raise ConflictError(
+                "the project has a budget, to which a labeler without prices can't be held",
+                code="no_prices",
+            )
         return
     paid = await session.scalar(
         select(Labeler.prices["currency"].as_string())
@@ -199,7 +207,7 @@ async def _require_currency(session: AsyncSession, project_id: uuid.UUID, new: N
         .limit(1)
     )
     if paid is not None and paid != new.prices["currency"]:
-        raise invalid_field("/labeler/prices/currency", f"must stay {paid}, as it was before")
+        raise invalid_field("/prices/currency", f"must stay {paid}, as it was before")
 
 
 async def _next_revision(session: AsyncSession, project_id: uuid.UUID) -> int:

@@ -107,32 +107,47 @@ class TestLabelers:
         assert [each["provenance"]["labeler_revision"] for each in said] == [1, 2]
         assert [each["cost"] is None for each in said] == [True, False]
 
+    async def test_one_without_prices_can_not_take_over_a_budget(self, api: Api) -> None:
+        prices = {"input_per_million": 1, "output_per_million": 2}
+        project = await api.make_project(labeler={"prices": prices})
+        limit = await api.http.put(f"/v1/projects/{project}/budget", json={"monthly_limit": 1.0})
+        assert limit.status_code == 200
+        problem(await new_labeler(api, project), 409, "no_prices")
+        assert (await new_labeler(api, project, prices=prices)).status_code == 201
+        await api.http.put(f"/v1/projects/{project}/budget", json={"monthly_limit": None})
+        assert (await new_labeler(api, project)).status_code == 201
+
     async def test_a_project_is_paid_in_one_currency(self, api: Api) -> None:
         prices = {"input_per_million": 1, "output_per_million": 2, "currency": "EUR"}
         project = await api.make_project(labeler={"prices": prices})
         assert (await new_labeler(api, project)).status_code == 201
         other = {**prices, "currency": "USD"}
         found = faults(await new_labeler(api, project, prices=other))
-        assert found["/labeler/prices/currency"] == "must stay EUR, as it was before"
+        assert found["/prices/currency"] == "must stay EUR, as it was before"
         assert (await new_labeler(api, project, prices=prices)).status_code == 201
 
     @pytest.mark.parametrize(
         ("labeler", "pointer", "detail"),
         [
-            ({"template": "{a"}, "/labeler/template", "the brace at position 0"),
-            ({"template": "no field"}, "/labeler/template", "names no field"),
+            ({"template": "{a"}, "/template", "the brace at position 0"),
+            ({"template": "no field"}, "/template", "names no field"),
             (
                 {"template": "{a}", "examples": [{"fields": {"b": 1}, "label": "ham"}]},
-                "/labeler/examples/0/fields",
+                "/examples/0/fields",
                 "the item has no field 'a'",
             ),
             (
                 {"examples": [{"text": "x", "label": "eggs"}]},
-                "/labeler/examples/0/label",
+                "/examples/0/label",
                 "is none of the project's labels",
             ),
             ({"examples": [{"text": "x"}]}, "/examples/0/label", "required"),
-            ({"base_url": "ftp://x"}, "/labeler/base_url", "must be an http or https URL"),
+            ({"base_url": "ftp://x"}, "/base_url", "must be an http or https URL"),
+            (
+                {"examples": [{"images": [{"url": "https://x.example/1"}], "label": "ham"}]},
+                "/examples/0/images",
+                "can't be an image",
+            ),
             ({"source": "guess"}, "/source", "must be 'auto'"),
             ({"votes": 1}, "/votes", ""),
             ({"prices": {"input_per_million": 1}}, "/prices/output_per_million", "required"),
