@@ -18,6 +18,7 @@ from app.infra.ids import Kind, new_id, to_wire
 from app.infra.together import Together
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
+from app.projects.schema_cache import SchemaCache
 from app.review import queries
 from app.review.verdict import verdict_counts
 
@@ -46,15 +47,23 @@ class RecordedReview:
 
 
 async def recorded(
-    database: Database, row: DictRow, verdict: Verdict, *, schema: LabelSchema, text: str | None
+    database: Database,
+    row: DictRow,
+    verdict: Verdict,
+    *,
+    schemas: SchemaCache,
+    text: str | None,
 ) -> RecordedReview:
     """What a submitted assignment was answered with, for the same verdict sent again.
+
+    Read by the schema by which it was stored: the project may have another one now.
 
     Raises:
         ConflictError: the verdict differs from the one stored.
     """
     review = await database.fetch_one(queries.RECORDED, {"assignment_id": row["id"]})
     assert review is not None, "a submitted assignment has its review"
+    schema = await schemas.get(review["label_schema_id"])
     try:
         label = schema.encode(accepted(schema, verdict, text=text))
     except InvalidError:
@@ -64,15 +73,14 @@ async def recorded(
             "this assignment was submitted already, with another verdict",
             code="assignment_closed",
         )
-    predicted = review["predicted"]
+    value = schema.decode(review["label"])
+    predicted = _predicted(schema, review["predicted"], text=text)
     return RecordedReview(
         review_id=review["id"],
         item_id=review["item_id"],
         project_id=review["project_id"],
-        label=schema.decode(review["label"]),
-        agreed=None
-        if predicted is None
-        else schema.equal(schema.decode(predicted), schema.decode(review["label"])),
+        label=value,
+        agreed=_agreed(schema, review["predicted"], predicted, value),
         created_at=review["created_at"],
     )
 
@@ -112,9 +120,7 @@ class Recorder:
             raise ConflictError("the item is not in review any more", code="item_not_in_review")
         review_id = new_id()
         predicted = _predicted(schema, row["label"], text=text)
-        agreed = None if row["label"] is None else False
-        if predicted is not None:
-            agreed = schema.equal(predicted, value)
+        agreed = _agreed(schema, row["label"], predicted, value)
         counts = verdict_counts(
             schema,
             version=row["label_schema_version"],
@@ -187,6 +193,18 @@ def _predicted(schema: LabelSchema, stored: str | None, *, text: str | None) -> 
         return schema.accept(schema.decode(stored), text=text)
     except ValueFaultError:
         return None
+
+
+def _agreed(
+    schema: LabelSchema, stored: str | None, predicted: Any | None, value: Any
+) -> bool | None:
+    """Whether the model said the same; None where it said nothing.
+
+    What it said by a schema that is no longer the project's is something else.
+    """
+    if stored is None:
+        return None
+    return predicted is not None and schema.equal(predicted, value)
 
 
 def _told(row: DictRow, review_id: uuid.UUID, *, agreed: bool | None) -> list[NewEvent]:
