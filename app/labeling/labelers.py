@@ -92,7 +92,7 @@ class LabelerService:
         try:
             prompt = question.prompt(content)
         except TemplateError as error:
-            raise invalid_field("/fields", str(error)) from error
+            raise invalid_field("/item/fields", str(error)) from error
         return Preview(
             question.request(prompt), question.way, assumed, question.votes, prompt_version(schema)
         )

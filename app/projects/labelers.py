@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from app.domain import prompting
 from app.domain.confidence import ConfidenceSource
@@ -75,22 +74,36 @@ class Endpoint:
 
 
 def labeler_row(
-    new: NewLabeler, *, schema: LabelSchema, project_id: uuid.UUID, revision: int, own: Endpoint
+    new: NewLabeler,
+    *,
+    schema: LabelSchema,
+    project_id: uuid.UUID,
+    revision: int,
+    own: Endpoint,
+    under: str = "/labeler",
 ) -> Labeler:
     """A revision to store.
+
+    Args:
+        new: what is wanted.
+        schema: by which it shall be asked.
+        project_id: whose it is.
+        revision: of the project's labelers.
+        own: the service's endpoint.
+        under: where in the request's body the labeler stands.
 
     Raises:
         InvalidError: no model, an unusable base URL, template or example, a source that the kind
             of label does not have.
     """
-    source = _checked_source(new.source, schema)
+    source = _checked_source(new.source, schema, under)
     external = source == ConfidenceSource.EXTERNAL.value
     model = new.model or (_PRODUCER if external else own.model)
     if model is None:
         raise invalid_field(
-            "/labeler/model", "name a model, or start the service with SECONDLOOK_MODEL"
+            f"{under}/model", "name a model, or start the service with SECONDLOOK_MODEL"
         )
-    examples = _checked_examples(new, schema)
+    examples = _checked_examples(new, schema, under)
     version = prompting.prompt_version(schema)
     system = prompting.system_prompt(
         schema,
@@ -103,7 +116,7 @@ def labeler_row(
         project_id=project_id,
         revision=revision,
         model=model,
-        base_url=_checked_base_url(new.base_url, own=own.base_url),
+        base_url=_checked_base_url(new.base_url, own=own.base_url, under=under),
         instructions=new.instructions,
         prompt_version=version,
         prompt_hash=prompting.prompt_hash(system, version=version, template=new.template),
@@ -132,34 +145,37 @@ def for_schema(labeler: Labeler, schema: LabelSchema, *, revision: int, own: End
     )
 
 
-def _checked_source(source: str, schema: LabelSchema) -> str:
+def _checked_source(source: str, schema: LabelSchema, under: str) -> str:
     if not schema.ASKED:
         if source not in {AUTO, ConfidenceSource.EXTERNAL.value}:
             raise invalid_field(
-                "/labeler/source",
+                f"{under}/source",
                 f"no model is asked for {schema.KIND}: they come as external predictions",
             )
         return ConfidenceSource.EXTERNAL.value
     if source == ConfidenceSource.DECISIONS.value and schema.decision_questions() is None:
         raise invalid_field(
-            "/labeler/source",
+            f"{under}/source",
             f"decisions fit single_choice of up to {MAX_CHOICES} labels and multi_choice of up to "
             f"{MAX_QUESTIONS}",
         )
     return source
 
 
-def _checked_examples(new: NewLabeler, schema: LabelSchema) -> list[dict[str, Any]]:
+def _checked_examples(new: NewLabeler, schema: LabelSchema, under: str) -> list[dict[str, Any]]:
     if new.template is not None:
         try:
             named = template_fields(new.template)
         except TemplateError as error:
-            raise invalid_field("/labeler/template", str(error)) from error
+            raise invalid_field(f"{under}/template", str(error)) from error
         if not named:
-            raise invalid_field("/labeler/template", "names no field: write {subject}, say")
+            raise invalid_field(f"{under}/template", "names no field: write {subject}, say")
     checked, errors = [], []
     for index, example in enumerate(new.examples):
-        pointer = f"/labeler/examples/{index}"
+        pointer = f"{under}/examples/{index}"
+        if "images" in example["content"]:
+            errors.append(FieldError(f"{pointer}/images", "no image is shown in an example"))
+            continue
         try:
             text = text_of(example["content"], template=new.template)
             value = schema.accept(example["value"], text=text)
@@ -174,21 +190,24 @@ def _checked_examples(new: NewLabeler, schema: LabelSchema) -> list[dict[str, An
     return checked
 
 
-def _checked_base_url(base_url: str | None, *, own: str | None) -> str | None:
+def _checked_base_url(base_url: str | None, *, own: str | None, under: str) -> str | None:
     """The URL as given; None where it is the service's own, so that an endpoint has one name."""
     if base_url is None:
         return None
+    # for those alone who name one: to load it takes a tenth of a second
+    import httpx2  # noqa: PLC0415
+
     try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        # reading the port checks it
-        _ = parts.port
-    except ValueError:
+        # as the client reads it that will ask it, which fails at hosts that it can't use
+        parts = httpx2.URL(base_url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.host)
+        usable = usable and (parts.port is None or parts.port < 2**16)
+    except httpx2.InvalidURL:
         usable = False
     # a user or a password would be shown to everybody who reads the project
     if not usable or not base_url.isprintable() or set(base_url) & set(" \\@?#"):
         raise invalid_field(
-            "/labeler/base_url",
+            f"{under}/base_url",
             "must be an http or https URL without user, query or fragment",
         )
     return None if own is not None and _name(base_url) == _name(own) else base_url

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -145,10 +145,12 @@ class VersionService:
 
         Raises:
             NotFoundError: there is no such project that this caller may see.
-            InvalidError: it can't be asked for the project's labels.
+            InvalidError: it can't be asked for the project's labels, or has prices in another
+                currency than an earlier one.
         """
         async with self._database.session() as session:
             project = await _hold(session, project_id, caller)
+            await _require_currency(session, project_id, new.prices)
             current = await session.get_one(LabelSchema, project.label_schema_id)
             labeler = labeler_row(
                 new,
@@ -156,6 +158,7 @@ class VersionService:
                 project_id=project_id,
                 revision=await _next_revision(session, project_id),
                 own=self._own,
+                under="",
             )
             session.add(labeler)
             await session.flush()
@@ -188,3 +191,24 @@ async def _next_revision(session: AsyncSession, project_id: uuid.UUID) -> int:
         select(func.max(Labeler.revision)).where(Labeler.project_id == project_id)
     )
     return (newest or 0) + 1
+
+
+async def _require_currency(
+    session: AsyncSession, project_id: uuid.UUID, prices: Mapping[str, Any] | None
+) -> None:
+    """Refuses a second currency: what labels cost is added up over all labelers of a project.
+
+    Raises:
+        InvalidError: an earlier labeler has prices in another one.
+    """
+    if prices is None:
+        return
+    known = await session.scalar(
+        select(Labeler.prices["currency"].astext)
+        .where(Labeler.project_id == project_id, Labeler.prices["currency"].is_not(None))
+        .limit(1)
+    )
+    if known is not None and known != prices["currency"]:
+        raise invalid_field(
+            "/prices/currency", f"must stay {known}: what a project's labels cost is added up"
+        )

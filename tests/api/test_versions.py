@@ -135,20 +135,30 @@ class TestLabelers:
     @pytest.mark.parametrize(
         ("labeler", "pointer", "detail"),
         [
-            ({"template": "{a"}, "/labeler/template", "the brace at position 0"),
-            ({"template": "no field"}, "/labeler/template", "names no field"),
+            ({"template": "{a"}, "/template", "the brace at position 0"),
+            ({"template": "no field"}, "/template", "names no field"),
             (
                 {"template": "{a}", "examples": [{"fields": {"b": 1}, "label": "ham"}]},
-                "/labeler/examples/0/fields",
+                "/examples/0/fields",
                 "the item has no field 'a'",
             ),
             (
                 {"examples": [{"text": "x", "label": "eggs"}]},
-                "/labeler/examples/0/label",
+                "/examples/0/label",
                 "is none of the project's labels",
             ),
             ({"examples": [{"text": "x"}]}, "/examples/0/label", "required"),
-            ({"base_url": "ftp://x"}, "/labeler/base_url", "must be an http or https URL"),
+            (
+                {"examples": [{"images": [{"url": "http://x/1.png"}], "label": "ham"}]},
+                "/examples/0/images",
+                "no image is shown in an example",
+            ),
+            (
+                {"examples": [{"text": "é" * 50_000, "label": "ham"}] * 3},
+                "/examples",
+                "at most 262144 fit",
+            ),
+            ({"base_url": "ftp://x"}, "/base_url", "must be an http or https URL"),
             ({"source": "guess"}, "/source", "must be 'auto'"),
             ({"votes": 1}, "/votes", ""),
             ({"prices": {"input_per_million": 1}}, "/prices/output_per_million", "required"),
@@ -161,6 +171,23 @@ class TestLabelers:
         found = faults(await new_labeler(api, project, **labeler))
         assert found.keys() == {pointer}
         assert detail in found[pointer]
+
+    async def test_a_project_has_one_currency(self, api: Api) -> None:
+        prices = {"input_per_million": 1, "output_per_million": 2, "currency": "EUR"}
+        project = await api.make_project(labeler={"prices": prices})
+        # one without prices between them changes nothing
+        assert (await new_labeler(api, project)).status_code == 201
+        found = faults(await new_labeler(api, project, prices={**prices, "currency": "JPY"}))
+        assert found["/prices/currency"].startswith("must stay EUR")
+        dearer = {**prices, "input_per_million": 3}
+        assert (await new_labeler(api, project, prices=dearer)).status_code == 201
+
+    async def test_a_preview_names_the_field_that_an_item_lacks(self, api: Api) -> None:
+        project = await api.make_project(labeler={"template": "{a}"})
+        labeler = (await api.get(f"/v1/projects/{project}"))["labeler"]["id"]
+        sent = {"item": {"fields": {"b": 1}}}
+        found = faults(await api.http.post(f"/v1/labelers/{labeler}/preview", json=sent))
+        assert found.keys() == {"/item/fields"}
 
     async def test_a_kind_that_no_model_is_asked_for_is_labelled_elsewhere(self, api: Api) -> None:
         regions = {"kind": "regions", "labels": ["cat"]}
