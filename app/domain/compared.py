@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from app.domain.agreement import BIN_COUNT, BinAgreement, by_confidence_bin, confidence_bin
 from app.domain.intervals import (
@@ -22,7 +22,7 @@ from app.domain.intervals import (
     wilson,
     wilson_bounds,
 )
-from app.domain.kinds.base import LabelSchema
+from app.domain.kinds.base import Comparison, LabelSchema
 
 MICRO: Final = 1_000_000
 _EQUAL, _DIFFER, _NONE = "equal", "differ", "none"
@@ -67,21 +67,16 @@ class ValueAgreement:
     bins: tuple[BinAgreement, ...]
 
 
-def tally(
-    schema: LabelSchema, *, confidence: float | None, predicted: Any | None, actual: Any
-) -> dict[str, int]:
+def tally(compared: Comparison | None, *, confidence: float | None) -> dict[str, int]:
     """What a verdict adds to the counters, by their names.
 
     Args:
-        schema: in which both speak.
+        compared: the model's value with the person's; None where it gave none of the schema.
         confidence: of the model's value; None where it is unknown.
-        predicted: the model's value; None where it gave none of this schema.
-        actual: the person's value.
     """
     index = confidence_bin(confidence)
-    if predicted is None:
+    if compared is None:
         return {f"{index}.{_NONE}": 1}
-    compared = schema.compare(predicted, actual)
     counts = {f"{index}.{_EQUAL if compared.equal else _DIFFER}": 1}
     for name, value in compared.metrics.items():
         counts[f"metric.{name}"] = round(value * MICRO)

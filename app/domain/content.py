@@ -22,7 +22,8 @@ def text_of(content: Mapping[str, Any], *, template: str | None = None) -> str:
     """The item as text: what a model reads, and what the offsets of spans count in.
 
     `text` as it is; `messages` as a transcript, a line a turn; `fields` by the template, or
-    without one a line a field in the order of their names (JSON objects have no order); of `images` the text beside them, empty without one.
+    without one a line a field in the order of their names (JSON objects have no order); of
+    `images` the text beside them, empty without one.
 
     Raises:
         TemplateError: the template names a field that the item does not have.

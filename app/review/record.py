@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,12 +77,15 @@ async def recorded(
         )
     value = schema.decode(review["label"])
     predicted = _predicted(schema, review["predicted"], text=text)
+    agreed = None if review["predicted"] is None else False
+    if predicted is not None:
+        agreed = await asyncio.to_thread(schema.equal, predicted, value)
     return RecordedReview(
         review_id=review["id"],
         item_id=review["item_id"],
         project_id=review["project_id"],
         label=value,
-        agreed=_agreed(schema, review["predicted"], predicted, value),
+        agreed=agreed,
         created_at=review["created_at"],
     )
 
@@ -119,15 +124,18 @@ class Recorder:
         if row["item_state"] != ItemState.IN_REVIEW:
             raise ConflictError("the item is not in review any more", code="item_not_in_review")
         review_id = new_id()
-        predicted = _predicted(schema, row["label"], text=text)
-        agreed = _agreed(schema, row["label"], predicted, value)
-        counts = verdict_counts(
+        count = functools.partial(
+            verdict_counts,
             schema,
             version=row["label_schema_version"],
             confidence=row["confidence"],
-            predicted=predicted,
+            predicted=_predicted(schema, row["label"], text=text),
             actual=value,
         )
+        # a choice is compared at once; other values may keep everybody waiting
+        counts = count() if schema.CONFUSION else await asyncio.to_thread(count)
+        # a label that this version of the schema does not know is one all the same, and another
+        agreed = False if counts.equal is None and row["label"] is not None else counts.equal
         project_id: uuid.UUID = row["project_id"]
         given = {
             "assignment_id": str(row["id"]),
@@ -193,18 +201,6 @@ def _predicted(schema: LabelSchema, stored: str | None, *, text: str | None) -> 
         return schema.accept(schema.decode(stored), text=text)
     except ValueFaultError:
         return None
-
-
-def _agreed(
-    schema: LabelSchema, stored: str | None, predicted: Any | None, value: Any
-) -> bool | None:
-    """Whether the model said the same; None where it said nothing.
-
-    What it said by a schema that is no longer the project's is something else.
-    """
-    if stored is None:
-        return None
-    return predicted is not None and schema.equal(predicted, value)
 
 
 def _told(row: DictRow, review_id: uuid.UUID, *, agreed: bool | None) -> list[NewEvent]:

@@ -56,14 +56,17 @@ def compared_prefix(schema_version: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class VerdictCounts:
-    """What one person's verdict that completes an item adds to the project's counters.
+    """What one person's verdict that completes an item comes to.
 
     Attributes:
-        deltas: all of it.
+        equal: whether model and person say the same; None where the model gave no value of the
+            schema.
+        deltas: what it adds to the project's counters.
         tally: the part of it that no confusion matrix tells, stored with the review so that it
             can be counted again; None for a kind that has one.
     """
 
+    equal: bool | None
     deltas: dict[str, int]
     tally: dict[str, int] | None
 
@@ -76,7 +79,9 @@ def verdict_counts(
     predicted: Any | None,
     actual: Any,
 ) -> VerdictCounts:
-    """The counts of a verdict.
+    """What a verdict comes to.
+
+    Comparing large values may take seconds: masks, long texts.
 
     Args:
         schema: in which both speak.
@@ -94,8 +99,11 @@ def verdict_counts(
             None if predicted is None else positions(predicted),
             positions(actual),
         )
-        return VerdictCounts({cell.name(): 1, **moved}, None)
-    counts = tally(schema, confidence=confidence, predicted=predicted, actual=actual)
+        equal = None if predicted is None else predicted == actual
+        return VerdictCounts(equal, {cell.name(): 1, **moved}, None)
+    compared = None if predicted is None else schema.compare(predicted, actual)
+    counts = tally(compared, confidence=confidence)
     prefix = compared_prefix(version)
     named = {f"{prefix}{name}": count for name, count in counts.items()}
-    return VerdictCounts({**named, **moved}, named)
+    equal = None if compared is None else compared.equal
+    return VerdictCounts(equal, {**named, **moved}, named)

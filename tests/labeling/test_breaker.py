@@ -142,6 +142,28 @@ class TestADeadEndpoint:
         await stage.labeling.sweep.close()
         assert stage.model.count == before
 
+    async def test_is_not_called_by_who_began_before_it_was_broken(
+        self, stage: Stage, other_worker: LabelingSide
+    ) -> None:
+        gate = Gate()
+        stage.model.rules = {"held": [gate]}
+        stage.model.default = [FAULTS["500"]]
+        held = await stage.api.make_project(policy={"kind": "accept_all"})
+        await stage.api.send_items(held, ["held"])
+        began = asyncio.create_task(stage.labeling.drain(held))
+        await stage.model.wait_for_calls(1)
+        await other_worker.drain(await make_work(stage, 30))
+        assert await delay(stage) == 5.0
+        await end_rest(stage)
+        before = stage.model.count
+        # it has room, and looks four times a second; but whoever calls now makes the trial
+        await stage.api.send_items(held, ["one more"])
+        await asyncio.sleep(1.0)
+        assert stage.model.count == before
+        gate.open()
+        await began
+        assert stage.model.count == before
+
     async def test_counts_failures_across_drains(self, stage: Stage) -> None:
         stage.model.default = [FAULTS["500"]]
         for n in range(FAILURES):
