@@ -1,9 +1,20 @@
 """`secondlook label`: the main job on a file."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Source(StrEnum):
+    """Where a confidence may come from when a model is asked."""
+
+    AUTO = "auto"
+    LOGPROBS = "logprobs"
+    DECISIONS = "decisions"
+    SELF_CONSISTENCY = "self_consistency"
+    VERBALIZED = "verbalized"
 
 
 def label(
@@ -34,6 +45,13 @@ def label(
         str | None,
         typer.Option(envvar="OPENAI_BASE_URL", help="any OpenAI-compatible server"),
     ] = None,
+    source: Annotated[
+        Source,
+        typer.Option(
+            help="where confidences come from; `auto` asks the endpoint once, and several times "
+            "a row where it tells no log probabilities"
+        ),
+    ] = Source.LOGPROBS,
     service: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +111,7 @@ def label(
                 threshold=threshold,
                 model=model,
                 base_url=base_url,
+                source=source.value,
                 project=project,
                 service=service,
                 data_dir=data_dir,

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from app.domain.labels import Label, LabelProblem, LabelSet, LabelSetError
 
 DEFAULT_THRESHOLD = 0.95
+USUAL_SOURCE = "logprobs"
+"""A call a row, as the command promises; `auto` may find that it takes several."""
 STDIN = "-"
 _LABEL_POINTER = re.compile(r"/(\d+)/(name|description)")
 
@@ -38,6 +40,7 @@ class LabelOptions:
     threshold: float | None
     model: str | None
     base_url: str | None
+    source: str
     project: str | None
     service: str | None
     data_dir: Path | None
@@ -64,6 +67,7 @@ class Wanted:
         instructions: for the model; empty is none.
         model: None is the service's own.
         base_url: of the labeler; None is the service's own.
+        source: where its confidences come from.
         threshold: None where none was named: an old project keeps its own.
     """
 
@@ -72,6 +76,7 @@ class Wanted:
     instructions: str
     model: str | None
     base_url: str | None
+    source: str
     threshold: float | None
 
 
@@ -95,6 +100,8 @@ def wanted_project(options: LabelOptions, labels: LabelSet | None, *, endpoint: 
         None if labels is None else labels.to_dicts(),
         *(options.instructions, options.model, endpoint),
         *(options.text_column, options.id_column),
+        # left out where it is the usual one: runs of before find their projects again
+        *(() if options.source == USUAL_SOURCE else (options.source,)),
     )
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]
     return Wanted(
@@ -103,6 +110,7 @@ def wanted_project(options: LabelOptions, labels: LabelSet | None, *, endpoint: 
         instructions=options.instructions,
         model=options.model,
         base_url=options.base_url if options.service else None,
+        source=options.source,
         threshold=options.threshold,
     )
 

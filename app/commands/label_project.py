@@ -43,8 +43,7 @@ def _body(wanted: Wanted) -> dict[str, Any]:
             f"there is no project {wanted.name} yet; name its labels with --labels a,b,c"
         )
     labeler = {
-        # a call a text is what the command promises; `auto` may find that it takes several
-        "source": "logprobs",
+        "source": wanted.source,
         "model": wanted.model,
         "base_url": wanted.base_url,
         "instructions": wanted.instructions,
@@ -65,7 +64,7 @@ def _require_same(project: Mapping[str, Any], wanted: Wanted) -> None:
     if wanted.labels is not None and project["label_schema"]["labels"] != wanted.labels.to_dicts():
         there = ", ".join(label["name"] for label in project["label_schema"]["labels"])
         raise UsageError(f"the project {project['name']} has other labels ({there}){other}")
-    for name in ("model", "instructions", "base_url"):
+    for name in ("model", "instructions", "base_url", "source"):
         value = getattr(wanted, name)
         # a base URL that is the service's own is stored as none
         if value and labeler[name] is not None and labeler[name] != value:

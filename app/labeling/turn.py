@@ -78,9 +78,9 @@ class Turn:
         try:
             prompt, text = self.question.prompt(content), self.question.text(content)
         except TemplateError as error:
-            raise CallError(
-                FailureClass.REJECTED, str(error), reason=UnknownReason.ITEM_UNFIT
-            ) from error
+            raise _unfit(str(error)) from error
+        if self.question.schema.NEEDS_TEXT and not text.strip():
+            raise _unfit("the item has no text to find places in")
         self._require_awake()
         if self.question.way.source is ConfidenceSource.SELF_CONSISTENCY:
             return await Poll(self, prompt, text).take()
@@ -167,3 +167,7 @@ class Turn:
         wanted = asked.parameters.get("top_logprobs")
         way = asked.way.after_refusal(error.words, wanted=wanted)
         return None if way is None else asked.by(way)
+
+
+def _unfit(detail: str) -> CallError:
+    return CallError(FailureClass.REJECTED, detail, reason=UnknownReason.ITEM_UNFIT)

@@ -82,28 +82,20 @@ def labeler_row(
     own: Endpoint,
     under: str = "/labeler",
 ) -> Labeler:
-    """A revision to store.
-
-    Args:
-        new: what is wanted.
-        schema: by which it shall be asked.
-        project_id: whose it is.
-        revision: of the project's labelers.
-        own: the service's endpoint.
-        under: where in the request's body the labeler stands.
+    """A revision to store; `under` is where in the request it stands.
 
     Raises:
         InvalidError: no model, an unusable base URL, template or example, a source that the kind
             of label does not have.
     """
-    source = _checked_source(new.source, schema, under)
+    source = _checked_source(new.source, schema, under=under)
     external = source == ConfidenceSource.EXTERNAL.value
     model = new.model or (_PRODUCER if external else own.model)
     if model is None:
         raise invalid_field(
             f"{under}/model", "name a model, or start the service with SECONDLOOK_MODEL"
         )
-    examples = _checked_examples(new, schema, under)
+    examples = _checked_examples(new, schema, under=under)
     version = prompting.prompt_version(schema)
     system = prompting.system_prompt(
         schema,
@@ -145,7 +137,7 @@ def for_schema(labeler: Labeler, schema: LabelSchema, *, revision: int, own: End
     )
 
 
-def _checked_source(source: str, schema: LabelSchema, under: str) -> str:
+def _checked_source(source: str, schema: LabelSchema, *, under: str) -> str:
     if not schema.ASKED:
         if source not in {AUTO, ConfidenceSource.EXTERNAL.value}:
             raise invalid_field(
@@ -162,7 +154,7 @@ def _checked_source(source: str, schema: LabelSchema, under: str) -> str:
     return source
 
 
-def _checked_examples(new: NewLabeler, schema: LabelSchema, under: str) -> list[dict[str, Any]]:
+def _checked_examples(new: NewLabeler, schema: LabelSchema, *, under: str) -> list[dict[str, Any]]:
     if new.template is not None:
         try:
             named = template_fields(new.template)
@@ -174,7 +166,7 @@ def _checked_examples(new: NewLabeler, schema: LabelSchema, under: str) -> list[
     for index, example in enumerate(new.examples):
         pointer = f"{under}/examples/{index}"
         if "images" in example["content"]:
-            errors.append(FieldError(f"{pointer}/images", "no image is shown in an example"))
+            errors.append(FieldError(f"{pointer}/images", "an example can't be an image"))
             continue
         try:
             text = text_of(example["content"], template=new.template)

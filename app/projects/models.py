@@ -110,11 +110,11 @@ class Labeler(Base):
     # how `fields` items become text; NULL: a line a field
     template: Mapped[str | None] = mapped_column(Text)
     # [{"content": …, "value": …}, …], shown to the model
-    examples: Mapped[list[Any] | None] = mapped_column(JSONB)
+    examples: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     # {"requests_per_minute": …, "tokens_per_minute": …}
-    limits: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    limits: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     # {"input_per_million": …, "output_per_million": …, "currency": …}
-    prices: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    prices: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[datetime] = _created()
 
     __table_args__ = (

@@ -19,6 +19,7 @@ from app.projects.schemas import (
 )
 from app.projects.versions import VersionService
 from app.projects.wired import schema_in, show_labeler, show_policy, show_schema
+from app.web.openapi import refuses
 from app.web.paging import Page, decode_cursor, make_page, path_id
 from app.web.wire import Limit
 
@@ -117,6 +118,7 @@ async def list_label_schemas(
     status_code=201,
     operation_id="set_labeler",
     openapi_extra=needs(Scope.ADMIN),
+    responses=refuses(409),
 )
 async def set_labeler(
     request: Request, project_id: str, body: LabelerIn, caller: CurrentCaller

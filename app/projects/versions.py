@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.keys import Caller
 from app.domain.kinds.base import LabelSchema as Schema
 from app.domain.routing import Policy as RoutingPolicy
 from app.domain.routing import policy_to_json
-from app.errors import NotFoundError, invalid_field
+from app.errors import ConflictError, NotFoundError, invalid_field
 from app.infra.db import Database
 from app.infra.ids import Kind, new_id, to_wire
 from app.ledger import events
@@ -23,6 +23,7 @@ from app.projects.models import Labeler, LabelSchema, Policy, Project
 from app.projects.schema_cache import read_schema
 from app.projects.service import NO_PROJECT, require_visible
 
+_LIMITED = text("SELECT 1 FROM budgets WHERE project_id = :id AND monthly_limit_micros IS NOT NULL")
 Version = TypeVar("Version", LabelSchema, Labeler, Policy)
 
 
@@ -145,13 +146,12 @@ class VersionService:
 
         Raises:
             NotFoundError: there is no such project that this caller may see.
-            InvalidError: it can't be asked for the project's labels, or has prices in another
-                currency than an earlier one.
+            InvalidError: it can't be asked for the project's labels.
         """
         async with self._database.session() as session:
             project = await _hold(session, project_id, caller)
-            await _require_currency(session, project_id, new.prices)
             current = await session.get_one(LabelSchema, project.label_schema_id)
+            await _require_prices(session, project_id, new)
             labeler = labeler_row(
                 new,
                 schema=read_schema(current.kind, current.definition),
@@ -186,29 +186,32 @@ async def _hold(session: AsyncSession, project_id: uuid.UUID, caller: Caller) ->
     return project
 
 
+async def _require_prices(session: AsyncSession, project_id: uuid.UUID, new: NewLabeler) -> None:
+    """What a project has spent is one sum, and its budget one limit.
+
+    Raises:
+        InvalidError: earlier labelers were paid in another currency.
+        ConflictError: there is a budget, and nothing tells what the new labeler costs.
+    """
+    if new.prices is None:
+        if await session.scalar(_LIMITED, {"id": project_id}):
+            raise ConflictError(
+                "the project has a budget, to which a labeler without prices can't be held",
+                code="no_prices",
+            )
+        return
+    paid = await session.scalar(
+        select(Labeler.prices["currency"].as_string())
+        .where(Labeler.project_id == project_id, Labeler.prices.is_not(None))
+        .order_by(Labeler.id.desc())
+        .limit(1)
+    )
+    if paid is not None and paid != new.prices["currency"]:
+        raise invalid_field("/prices/currency", f"must stay {paid}, as it was before")
+
+
 async def _next_revision(session: AsyncSession, project_id: uuid.UUID) -> int:
     newest = await session.scalar(
         select(func.max(Labeler.revision)).where(Labeler.project_id == project_id)
     )
     return (newest or 0) + 1
-
-
-async def _require_currency(
-    session: AsyncSession, project_id: uuid.UUID, prices: Mapping[str, Any] | None
-) -> None:
-    """Refuses a second currency: what labels cost is added up over all labelers of a project.
-
-    Raises:
-        InvalidError: an earlier labeler has prices in another one.
-    """
-    if prices is None:
-        return
-    known = await session.scalar(
-        select(Labeler.prices["currency"].astext)
-        .where(Labeler.project_id == project_id, Labeler.prices["currency"].is_not(None))
-        .limit(1)
-    )
-    if known is not None and known != prices["currency"]:
-        raise invalid_field(
-            "/prices/currency", f"must stay {known}: what a project's labels cost is added up"
-        )

@@ -31,7 +31,8 @@ router = secured_router("reports")
 
 _NOTE = (
     "Reviewed items are those the policy sent to people, the least certain first, so these figures "
-    "say nothing about items the model decided alone or about items that still wait."
+    "say nothing about items the model decided alone or about items that still wait, nor about "
+    "verdicts under earlier versions of the label schema."
 )
 
 

@@ -70,6 +70,7 @@ class TestCounts:
             "leased": 0,
             "oldest_pending_seconds": None,
             "oldest_in_review_seconds": None,
+            "cost": None,
         }
 
     async def test_are_each_projects_own(self, api: Api) -> None:

@@ -110,6 +110,13 @@ BREAKS: dict[str, list[str]] = {
     "counters of agreement equal a recount": [
         "DELETE FROM counter_deltas WHERE project_id = {id} AND starts_with(name, 'agreement.')",
     ],
+    "counters of compared values equal a recount": [
+        (
+            "INSERT INTO counter_deltas (project_id, name, delta) "
+            "VALUES ({id}, 'compared.1.0.equal', 1)"
+        ),
+        "UPDATE reviews SET tally = '{{\"compared.1.0.equal\": 1}}' WHERE item_id = {completed}",
+    ],
     "counters of cost equal what turns cost": [
         "INSERT INTO counter_deltas (project_id, name, delta) VALUES ({id}, 'cost.total', 1)",
         (

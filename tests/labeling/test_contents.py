@@ -44,6 +44,17 @@ async def test_an_item_without_a_field_of_the_template_goes_to_people_and_says_s
     assert confidence == {"value": None, "source": None, "reason": "item_unfit"}
 
 
+async def test_an_item_without_text_has_no_places_in_it(stage: Stage) -> None:
+    spans = {"kind": "spans", "labels": ["person"]}
+    project = await stage.api.make_project(label_schema=spans, policy={"kind": "accept_all"})
+    content = {"images": [URL]}
+    sent = await stage.api.http.post(f"/v1/projects/{project}/items", json=content)
+    await stage.labeling.drain(project)
+    shown = await stage.item(sent.json()["id"])
+    assert (shown["state"], shown["confidence"]["reason"]) == ("in_review", "item_unfit")
+    assert "no text" in shown["last_error"]
+
+
 @pytest.mark.parametrize("interface", ["chat_completions", "responses"])
 async def test_images_are_passed_on_and_never_fetched(stage: Stage, interface: str) -> None:
     told = await previewed(stage, interface)

@@ -153,7 +153,7 @@ class TestSeveralAnswers:
         shown, prediction = await label(stage, VOTED)
         assert (shown["state"], shown["label"]) == ("accepted", "spam")
         assert shown["confidence"]["source"] == "self_consistency"
-        assert shown["confidence"]["value"] == pytest.approx(0.6)
+        assert shown["confidence"]["value"] == pytest.approx(3.5 / 6)
         assert prediction["score"] == pytest.approx(math.log(3.5 / 2.5))
         assert prediction["evidence"] == [["spam", 3], ["ham", 2]]
         assert prediction["alternatives"] == [["spam", 0.6], ["ham", 0.4]]
@@ -167,7 +167,11 @@ class TestSeveralAnswers:
         stage.model.interfaces = (RESPONSES,)
         stage.model.default = [says("spam")]
         shown, _ = await label(stage, {**VOTED, "api": "responses", "votes": 3})
-        assert shown["confidence"] == {"value": 1.0, "source": "self_consistency", "reason": None}
+        assert shown["confidence"] == {
+            "value": 3.5 / 4,
+            "source": "self_consistency",
+            "reason": None,
+        }
         assert [call.path for call in stage.model.calls] == [RESPONSES] * 3
 
     async def test_of_a_server_without_log_probabilities(self, stage: Stage) -> None:
@@ -185,19 +189,19 @@ class TestSeveralAnswers:
     async def test_that_fail_are_asked_for_once_more(self, stage: Stage, fault: str) -> None:
         stage.model.default = [says("spam"), FAULTS[fault], says("spam"), says("ham")]
         shown, prediction = await label(stage, {**VOTED, "votes": 3})
-        assert shown["confidence"]["value"] == pytest.approx(2 / 3)
+        assert shown["confidence"]["value"] == pytest.approx(2.5 / 4)
         assert prediction["evidence"] == [["spam", 2], ["ham", 1]]
 
     async def test_that_fail_twice_count_against_the_others(self, stage: Stage) -> None:
         stage.model.default = [says("spam"), FAULTS["500"], FAULTS["500"]]
         shown, _ = await label(stage, {**VOTED, "votes": 2})
-        assert shown["confidence"]["value"] == 0.5
+        assert shown["confidence"]["value"] == 1.5 / 3
 
     async def test_that_are_limited_wait_as_long_as_the_server_asks(self, stage: Stage) -> None:
         limited = Status(status=429, retry_after=0.2)
         stage.model.default = [says("spam"), limited, says("spam")]
         shown, _ = await label(stage, {**VOTED, "votes": 2})
-        assert shown["confidence"]["value"] == 1.0
+        assert shown["confidence"]["value"] == pytest.approx(2.5 / 3)
         first, second, third = stage.model.calls
         assert third.began - max(first.began, second.began) >= 0.2
 
@@ -219,7 +223,7 @@ class TestSeveralAnswers:
         stage.model.default = [*[FAULTS["off_schema"]] * 3, says("ham")]
         shown, prediction = await label(stage, {**VOTED, "votes": 3})
         # one vote of the four that were asked for
-        assert (shown["label"], shown["confidence"]["value"]) == ("ham", 0.25)
+        assert (shown["label"], shown["confidence"]["value"]) == ("ham", 1.5 / 5)
         assert (prediction["repaired"], len(stage.model.calls)) == (True, 4)
 
     async def test_that_can_t_be_used_after_that_go_to_people(self, stage: Stage) -> None:
@@ -249,9 +253,9 @@ class TestSeveralAnswers:
         schema = {"kind": "multi_choice", "labels": ["spam", "urgent"]}
         shown, prediction = await label(stage, {**VOTED, "votes": 4}, label_schema=schema)
         assert json.loads(prediction["label"]) == ["spam", "urgent"]
-        assert shown["confidence"]["value"] == 0.75
+        assert shown["confidence"]["value"] == pytest.approx(3.5 / 5)
         parts = {name: (value, share) for name, value, share, _ in prediction["parts"]}
-        assert parts == {"spam": (True, 1.0), "urgent": (True, 0.75)}
+        assert parts == {"spam": (True, 4.5 / 5), "urgent": (True, 3.5 / 5)}
 
 
 class TestAStatedConfidence:

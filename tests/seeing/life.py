@@ -151,12 +151,13 @@ async def _crash(watched: Watched, memory: Memory) -> None:
     """What the database holds is not what any code of ours wrote, or not what it takes."""
     http = watched.client.http
     project = await watched.client.make_project()
-    (assignment,) = await watched.client.claim(memory.project)
+    spoilt = await watched.client.make_project()
     url = watched.settings.database_url
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as sql:
+        await sql.execute("ALTER TABLE label_schemas DISABLE TRIGGER never_updated")
         await sql.execute(
-            "UPDATE items SET label = %s WHERE id = %s",
-            (CANARIES["crash"], from_wire(Kind.ITEM, assignment["item"]["id"])),
+            "UPDATE label_schemas SET definition = %s WHERE project_id = %s",
+            (Jsonb({"labels": [CANARIES["crash"]] * 2}), from_wire(Kind.PROJECT, spoilt)),
         )
         await sql.execute("ALTER TABLE policies DISABLE TRIGGER never_updated")
         await sql.execute(
@@ -167,8 +168,7 @@ async def _crash(watched: Watched, memory: Memory) -> None:
             "ALTER TABLE item_payloads ADD CONSTRAINT no_poison "
             "CHECK (content::text NOT LIKE '%poison%') NOT VALID"
         )
-    # the model's label is none of the schema
-    memory.statuses["crash"] = (await watched.client.submit(assignment, "spam")).status_code
+    memory.statuses["crash"] = (await http.get(f"/v1/projects/{spoilt}/agreement")).status_code
     refused = await http.post(f"/v1/projects/{memory.project}/items", json=_item(0, "poison"))
     memory.statuses["refused by the database"] = refused.status_code
     # a result that can't be routed, in a worker

@@ -155,6 +155,8 @@ async def watched_service(directory: Path) -> AsyncIterator[Watched]:
             retry_base_seconds=0.05,
             max_attempts=2,
             sweep_seconds=0.2,
+            # all that fails is told one by one, with no rest for the endpoint
+            breaker_failures=1000,
         )
         ports = {name: processes.free_port() for name in ("api", "worker", "sweeper")}
         more = {

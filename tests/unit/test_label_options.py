@@ -20,7 +20,13 @@ from app.commands.label_service import endpoint_of
 
 def options(**more: Any) -> LabelOptions:
     plain = dict.fromkeys(LabelOptions.__dataclass_fields__)
-    given = {"items": "items.csv", "instructions": "", "give_up_after": 120.0, **more}
+    given = {
+        "items": "items.csv",
+        "instructions": "",
+        "source": "logprobs",
+        "give_up_after": 120.0,
+        **more,
+    }
     return LabelOptions(**{**plain, **given})
 
 
@@ -115,6 +121,7 @@ class TestProject:
             {"instructions": "be kind"},
             {"endpoint": "http://other/v1"},
             {"text_column": "body"},
+            {"source": "auto"},
             {"id_column": "id"},
             {"items": "others.csv"},
         ],

@@ -1,4 +1,4 @@
-"""Several answers as one value: its share, and what counts against it."""
+"""Several answers as one value: how sure their share makes of it, and what counts against it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ MULTI = parse_schema({"kind": "multi_choice", "labels": ["a", "b", "c"]})
 
 
 @pytest.mark.parametrize(
-    ("values", "asked", "value", "first", "confidence"),
+    ("values", "asked", "value", "first", "votes"),
     [
-        (["a", "a", "b", "a", "a"], 5, "a", 0, 0.8),
-        (["b", "a", "a"], 3, "a", 1, 2 / 3),
+        (["a", "a", "b", "a", "a"], 5, "a", 0, 4),
+        (["b", "a", "a"], 3, "a", 1, 2),
         # of equals the first
-        (["b", "a", "a", "b"], 4, "b", 0, 0.5),
+        (["b", "a", "a", "b"], 4, "b", 0, 2),
         # what can't be used counts against it, and what never came
-        (["a", None, None], 3, "a", 0, 1 / 3),
-        (["a", "a"], 5, "a", 0, 0.4),
-        (["a"] * 5, 5, "a", 0, 1.0),
+        (["a", None, None], 3, "a", 0, 1),
+        (["a", "a"], 5, "a", 0, 2),
+        (["a"] * 5, 5, "a", 0, 5),
     ],
 )
 def test_the_most_frequent_value_has_its_share(
-    values: list[str | None], asked: int, value: str, first: int, confidence: float
+    values: list[str | None], asked: int, value: str, first: int, votes: int
 ) -> None:
     counted = count_votes(values, asked=asked, schema=SINGLE)
     assert counted is not None
     assert (counted.value, counted.first) == (value, first)
-    assert counted.score.confidence == pytest.approx(confidence)
-    votes = round(confidence * asked)
+    assert counted.score.confidence == pytest.approx((votes + 0.5) / (asked + 1))
     assert counted.score.logit == pytest.approx(math.log((votes + 0.5) / (asked - votes + 0.5)))
 
 
@@ -51,11 +50,24 @@ def test_parts_have_their_own_shares() -> None:
     assert counted is not None
     assert counted.value == ["a"]
     assert {part.name: (part.value, part.confidence) for part in counted.score.parts} == {
-        "a": (True, 0.75),
-        "b": (False, 0.5),
-        "c": (False, 0.75),
+        "a": (True, 3.5 / 5),
+        "b": (False, 2.5 / 5),
+        "c": (False, 3.5 / 5),
     }
-    assert counted.score.confidence == 0.5
+    assert counted.score.confidence == 2.5 / 5
+
+
+def test_of_values_as_frequent_that_goes_first_whose_parts_most_agree_with() -> None:
+    counted = count_votes([[], ["a"], ["a", "b"], ["a", "c"]], asked=4, schema=MULTI)
+    assert counted is not None
+    assert (counted.value, counted.first) == (["a"], 1)
+
+
+def test_unanimity_is_not_certainty() -> None:
+    sure = [count_votes(["a"] * n, asked=n, schema=SINGLE) for n in (2, 5, 25)]
+    confidences = [each.score.confidence for each in sure if each is not None]
+    assert confidences == sorted(confidences)
+    assert max(confidences) < 1
 
 
 def test_figures_say_how_many_said_what() -> None:
@@ -82,7 +94,8 @@ def test_shares_are_a_distribution_and_the_logit_is_finite(values: list[Any], mi
     score = counted.score
     assert tally[counted.value] == max(tally.values())
     assert values[counted.first] == counted.value
-    assert 0 < score.confidence <= 1
+    assert 0 < score.confidence < 1
+    assert score.confidence == pytest.approx(1 / (1 + math.exp(-score.logit)))
     assert math.isfinite(score.logit)
     assert math.fsum(mass for _, mass in score.alternatives) <= 1 + 1e-9
     assert sum(count for _, count in counted.counts) == asked
