@@ -52,7 +52,8 @@ class ValueAgreement:
 
     Attributes:
         n: items with a value from both; every estimate speaks of these.
-        unanswered: items that people labelled and the model did not; in no estimate.
+        unanswered: items that people labelled and the model did not, or by an earlier schema with
+            what is no value of this one; in no estimate.
         accuracy: share on which both say the same.
         metrics: means of the kind's metrics.
         parts: one entry a part, in the schema's order.

@@ -54,8 +54,9 @@ def score_external(
 def _by_probabilities(schema: LabelSchema, value: Any, probabilities: Mapping[str, float]) -> Score:
     if not schema.CONFUSION:
         raise ValueFaultError("/probabilities", f"a {schema.KIND} has none by label")
+    known = frozenset(schema.part_names)
     for name, probability in probabilities.items():
-        if name not in schema.part_names:
+        if name not in known:
             raise ValueFaultError("/probabilities", "names a label that is none of the project's")
         if not 0.0 <= probability <= 1.0:
             raise ValueFaultError("/probabilities", "holds what is no probability")

@@ -15,7 +15,6 @@ from app.domain.confidence import LabelMass
 from app.domain.kinds.base import LabelSchema, Part, Score
 
 DEFAULT_VOTES: Final = 5
-MAX_VOTES: Final = 50
 DEFAULT_TEMPERATURE: Final = 0.7
 """Answers at temperature 0 would be one answer, several times."""
 

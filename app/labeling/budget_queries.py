@@ -104,12 +104,6 @@ ON CONFLICT (project_id) DO UPDATE
 SET monthly_limit_micros = excluded.monthly_limit_micros, updated_at = now()
 """
 
-PRICES = """
-SELECT l.prices, p.id AS project_id
-FROM projects p JOIN labelers l ON l.id = p.labeler_id
-WHERE p.id = %(project_id)s
-"""
-
 # What a budget stands at, for people.
 STANDING = f"""
 SELECT l.prices, {_MONTH} AS month, b.monthly_limit_micros,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from app.infra.ids import new_id, uuid_array
 from app.labeling import external_queries as queries
 from app.labeling.answer import Reading
 from app.labeling.call import Answered, Job
-from app.labeling.plan import Plan, Settled
-from app.labeling.record import Recorder, Source
+from app.labeling.plan import Settled
+from app.labeling.record import Recorder, Source, hold_project
+from app.labeling.spending import count_as_spent
 from app.projects.schema_cache import SchemaCache
 from app.projects.service import NO_PROJECT, require_visible
 
@@ -112,21 +114,30 @@ class ExternalPredictions:
             raise NotFoundError(NO_PROJECT)
         schema = await self._schemas.get(project["label_schema_id"])
         items = await self._find(project_id, rows, with_content=schema.NEEDS_TEXT)
-        read = [_read(row, items, schema, template=project["template"]) for row in rows]
+        # a thousand large values take a second: beside the loop that answers everybody
+        read = await asyncio.to_thread(
+            lambda: [_read(row, items, schema, template=project["template"]) for row in rows]
+        )
         good: dict[uuid.UUID, _Good] = {}
         for each in read:
             if isinstance(each, _Good):
                 good.setdefault(each.item["id"], each)
-        labeler_id = await self._producer(project_id, producer, template=project["template"])
-        source = Source(project_id, labeler_id, project["label_schema_id"], endpoint="")
-        taken = await self._store(source, good)
+        if good:
+            labeler_id = await self._producer(project_id, producer, template=project["template"])
+            source = Source(project_id, labeler_id, project["label_schema_id"], endpoint="")
+            taken = await self._store(source, good)
+            won = {id(good[item_id]) for item_id in taken}
+            late = [row for row, each in zip(rows, read, strict=True) if id(each) not in won]
+            # how the items of those that came too late, or twice, stand by now
+            now = await self._find(project_id, late, with_content=False) if late else {}
         outcomes: list[TakenRow] = []
         for each in read:
             if isinstance(each, TakenRow):
                 outcomes.append(each)
-                continue
-            first = good[each.item["id"]] is each
-            outcomes.append(_outcome(each, first=first, taken=taken, labeler_id=labeler_id))
+            elif id(each) in won:
+                outcomes.append(TakenRow(TakenStatus.TAKEN, each.item["id"]))
+            else:
+                outcomes.append(_late(each, now.get(each.item["id"]), labeler_id=labeler_id))
         return outcomes
 
     async def _find(
@@ -146,32 +157,25 @@ class ExternalPredictions:
         return by_id | {row["external_id"]: row for row in found if row["external_id"]}
 
     async def _store(self, source: Source, good: dict[uuid.UUID, _Good]) -> set[uuid.UUID]:
-        """The items whose label was stored."""
+        """The items whose label was stored: those that still waited for one."""
         waiting = [item_id for item_id, each in good.items() if _waits(each.item)]
         if not waiting:
             return set()
         token = uuid.uuid4()
-        rows = await self._database.fetch_all(
-            queries.TAKE,
-            {
-                "project_id": source.project_id,
-                "item_ids": uuid_array(waiting),
-                "token": token,
-            },
-        )
-        settled = [
-            Settled(
-                Answered(
-                    Job(row["id"], token, row["attempts"], {}),
-                    good[row["id"]].reading,
-                    repaired=False,
-                    seconds=0.0,
-                ),
-                row["attempts"],
-            )
-            for row in rows
-        ]
-        await self._recorder.write(source, Plan(settled, [], None))
+        named = {"project_id": source.project_id, "item_ids": uuid_array(waiting), "token": token}
+        async with self._database.transaction() as connection:
+            policy_id = await hold_project(connection, source.project_id)
+            if policy_id is None:
+                # it was deleted meanwhile, and its items with it
+                raise NotFoundError(NO_PROJECT)
+            cursor = await connection.execute(queries.TAKE, named)
+            rows = await cursor.fetchall()
+            await count_as_spent(connection, rows)
+            settled = [
+                _settled(good[row["id"]].reading, Job(row["id"], token, row["attempts"], {}))
+                for row in rows
+            ]
+            await self._recorder.settle(connection, source, settled, policy_id=policy_id)
         return {row["id"] for row in rows}
 
     async def _producer(
@@ -183,7 +187,9 @@ class ExternalPredictions:
         if known is None:
             async with self._database.transaction() as connection:
                 # producers met at once take turns
-                await connection.execute(queries.HOLD_PROJECT, {"project_id": project_id})
+                cursor = await connection.execute(queries.HOLD_PROJECT, {"project_id": project_id})
+                if await cursor.fetchone() is None:
+                    raise NotFoundError(NO_PROJECT)
                 cursor = await connection.execute(queries.PRODUCER, named)
                 known = await cursor.fetchone()
                 if known is None:
@@ -228,6 +234,10 @@ def _read(
     )
 
 
+def _settled(reading: Reading, job: Job) -> Settled:
+    return Settled(Answered(job, reading, repaired=False, seconds=0.0), job.attempts)
+
+
 def _text(item: DictRow, template: str | None) -> str | None:
     if item["content"] is None:
         return None
@@ -245,12 +255,13 @@ def _waits(item: DictRow) -> bool:
     return item["state"] in {"pending", "labeling"}
 
 
-def _outcome(each: _Good, *, first: bool, taken: set[uuid.UUID], labeler_id: uuid.UUID) -> TakenRow:
-    item_id: uuid.UUID = each.item["id"]
-    if item_id in taken and first:
-        return TakenRow(TakenStatus.TAKEN, item_id)
+def _late(each: _Good, item: DictRow | None, *, labeler_id: uuid.UUID) -> TakenRow:
+    """Of a row whose item is labelled, and stands so now; None: it is gone."""
     score = each.reading.score
     said = (each.reading.label, None if score is None else score.confidence)
-    stored = (each.item["label"], each.item["confidence"])
-    same = each.item["labeler_id"] == labeler_id and said == stored
-    return TakenRow(TakenStatus.EXISTING if same else TakenStatus.CONFLICT, item_id)
+    same = (
+        item is not None
+        and item["labeler_id"] == labeler_id
+        and said == (item["label"], item["confidence"])
+    )
+    return TakenRow(TakenStatus.EXISTING if same else TakenStatus.CONFLICT, each.item["id"])

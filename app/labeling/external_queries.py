@@ -38,23 +38,22 @@ FROM labelers WHERE project_id = %(project_id)s
 """
 
 # Items that wait for a label, and those that are being labelled: whoever holds one of those finds
-# its lease gone and writes nothing. For a minute they are ours; should we die, they are taken back
-# as any worker's are.
+# its lease gone and writes nothing. Ours lasts until the transaction ends, by which time the labels
+# are stored. The project is held already.
 TAKE = """
-WITH project AS (
-    SELECT id FROM projects WHERE id = %(project_id)s FOR KEY SHARE
-), due AS (
-    SELECT id, state FROM items
+WITH due AS (
+    SELECT id, state, lease_token, reserved_micros FROM items
     WHERE project_id = %(project_id)s AND id = ANY(%(item_ids)s)
-      AND state IN ('pending', 'labeling') AND EXISTS (SELECT 1 FROM project)
+      AND state IN ('pending', 'labeling')
     ORDER BY id
     FOR UPDATE
 ), taken AS (
     UPDATE items i
-    SET state = 'labeling', lease_token = %(token)s,
+    SET state = 'labeling', lease_token = %(token)s, reserved_micros = NULL,
         lease_expires_at = now() + interval '1 minute'
     FROM due WHERE i.id = due.id
-    RETURNING i.id, i.attempts, due.state AS stood
+    RETURNING i.id, i.project_id, i.attempts, due.state AS stood, due.lease_token,
+              due.reserved_micros
 ), counted AS (
     INSERT INTO counter_deltas (project_id, name, delta)
     SELECT %(project_id)s, d.name, d.sign * c.n
@@ -62,5 +61,5 @@ WITH project AS (
          (VALUES ('items.pending', -1), ('items.labeling', 1)) AS d (name, sign)
     WHERE c.n > 0
 )
-SELECT id, attempts FROM taken
+SELECT id, project_id, attempts, lease_token, reserved_micros FROM taken
 """

@@ -54,7 +54,7 @@ class Recorder:
         cost is counted all the same.
         """
         async with self._database.transaction() as connection:
-            policy_id = await _hold_project(connection, source.project_id)
+            policy_id = await hold_project(connection, source.project_id)
             await _tell(connection, source.endpoint, plan)
             if policy_id is None:
                 # the project was deleted meanwhile, and its items with it
@@ -62,11 +62,9 @@ class Recorder:
             ended: set[Ended] = set()
             if plan.returned:
                 ended = await return_items(connection, source.project_id, plan.returned)
-            stored: set[Ended] = set()
-            if plan.settled:
-                policy = await self._policy(connection, source.project_id, policy_id)
-                rows = [_row(settled, policy, reckoning) for settled in plan.settled]
-                stored = await _record(connection, source, policy_id, rows)
+            stored = await self.settle(
+                connection, source, plan.settled, policy_id=policy_id, reckoning=reckoning
+            )
             if reckoning is not None and reckoning.prices is not None:
                 turns = _turns(plan, reckoning, ended | stored)
                 await spend(connection, source.project_id, turns)
@@ -75,6 +73,26 @@ class Recorder:
             results_lost("late", late)
             _log.info("%d labels came after their lease", late)
         return len(stored)
+
+    async def settle(
+        self,
+        connection: Connection,
+        source: Source,
+        settled: Sequence[Settled],
+        *,
+        policy_id: uuid.UUID,
+        reckoning: Reckoning | None = None,
+    ) -> set[Ended]:
+        """Routes and stores labels in a transaction that holds their project.
+
+        Returns:
+            The leases that were ours, each with its item out of labelling by it.
+        """
+        if not settled:
+            return set()
+        policy = await self._policy(connection, source.project_id, policy_id)
+        rows = [_row(each, policy, reckoning) for each in settled]
+        return await _record(connection, source, policy_id, rows)
 
     async def give_back(
         self,
@@ -90,7 +108,7 @@ class Recorder:
         if not jobs:
             return
         async with self._database.transaction() as connection:
-            await _hold_project(connection, project_id)
+            await hold_project(connection, project_id)
             returned = [Returned(job, job.attempts, 0.0, None, _UNTOLD) for job in jobs]
             ended = await return_items(connection, project_id, returned)
             if reckoning is not None and reckoning.prices is not None:
@@ -111,7 +129,7 @@ class Recorder:
         return policy
 
 
-async def _hold_project(connection: Connection, project_id: uuid.UUID) -> uuid.UUID | None:
+async def hold_project(connection: Connection, project_id: uuid.UUID) -> uuid.UUID | None:
     """The current policy of a project, which stays current until the transaction ends."""
     cursor = await connection.execute(
         queries.HOLD_PROJECT, {"project_id": project_id}, prepare=True
@@ -148,7 +166,8 @@ async def _record(
             "policy_id": policy_id,
             "labeler_id": source.labeler_id,
             "label_schema_id": source.label_schema_id,
-            "rows": json_rows(rows),
+            # items are locked in one order by all who lock several
+            "rows": json_rows(sorted(rows, key=lambda row: row["item_id"])),
         },
         prepare=True,
     )
@@ -171,7 +190,7 @@ async def return_items(
                     "delay": each.delay,
                     "last_error": each.error,
                 }
-                for each in returned
+                for each in sorted(returned, key=lambda each: each.job.item_id)
             ),
         },
         prepare=True,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from psycopg.rows import DictRow
 
 from app.infra.db import Connection, json_rows
 from app.labeling import budget_queries
@@ -51,3 +53,30 @@ async def spend(connection: Connection, project_id: uuid.UUID, turns: Iterable[T
         await connection.execute(
             budget_queries.SPEND, {"project_id": project_id, "rows": json_rows(rows)}, prepare=True
         )
+
+
+async def count_as_spent(connection: Connection, lost: Sequence[DictRow]) -> None:
+    """Counts what was reserved for turns that somebody else ended, until who had them tells.
+
+    Their calls were most likely sent, and are paid for. To give the reservations back would let a
+    worker that dies again and again spend without end.
+
+    Args:
+        connection: in the transaction that ends their leases.
+        lost: `id`, `project_id`, and the `lease_token` and `reserved_micros` that the item had.
+    """
+    turns: dict[uuid.UUID, list[Turn]] = {}
+    for row in lost:
+        if reserved := row["reserved_micros"]:
+            turn = Turn(
+                row["id"],
+                row["lease_token"],
+                micros=reserved,
+                calls=1,
+                reserved=reserved,
+                estimated=True,
+            )
+            turns.setdefault(row["project_id"], []).append(turn)
+    # in one order, as all who hold several budgets
+    for project_id, of_project in sorted(turns.items()):
+        await spend(connection, project_id, of_project)

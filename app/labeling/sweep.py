@@ -8,16 +8,14 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from psycopg.rows import DictRow
-
 from app.domain.states import ItemState
-from app.infra.db import Connection, Database, is_unavailable
+from app.infra.db import Database, is_unavailable
 from app.infra.ids import Kind, to_wire
 from app.infra.jobs import WakeUps
 from app.infra.metrics import leases_expired
 from app.labeling import endpoint_queries, queries
 from app.labeling.drain import Drainer
-from app.labeling.spending import Turn, spend
+from app.labeling.spending import count_as_spent
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
 
@@ -78,7 +76,7 @@ class LabelingSweep:
                         },
                     )
                     await events.record(connection, row["project_id"], [told])
-                await _count_as_spent(connection, rows)
+                await count_as_spent(connection, rows)
             leases_expired("label", len(rows))
             for row in poison:
                 _log.warning(
@@ -115,26 +113,3 @@ class LabelingSweep:
         """Waits for the help that is under way."""
         if self._helping is not None:
             await self._helping
-
-
-async def _count_as_spent(connection: Connection, lost: Sequence[DictRow]) -> None:
-    """Counts what was reserved for lost items as spent, until somebody tells what was.
-
-    Their calls were most likely sent, and are paid for. To give the reservations back would let a
-    worker that dies again and again spend without end.
-    """
-    turns: dict[uuid.UUID, list[Turn]] = {}
-    for row in lost:
-        if reserved := row["reserved_micros"]:
-            turn = Turn(
-                row["id"],
-                row["lease_token"],
-                micros=reserved,
-                calls=1,
-                reserved=reserved,
-                estimated=True,
-            )
-            turns.setdefault(row["project_id"], []).append(turn)
-    # in one order, as all who hold several budgets
-    for project_id, of_project in sorted(turns.items()):
-        await spend(connection, project_id, of_project)

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from app.domain import prompting
 from app.domain.confidence import ConfidenceSource
@@ -187,12 +186,15 @@ def _checked_base_url(base_url: str | None, *, own: str | None, under: str) -> s
     """The URL as given; None where it is the service's own, so that an endpoint has one name."""
     if base_url is None:
         return None
+    # for those alone who name one: to load it takes a tenth of a second
+    import httpx2  # noqa: PLC0415
+
     try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        # reading the port checks it
-        _ = parts.port
-    except ValueError:
+        # as the client reads it that will ask it, which fails at hosts that it can't use
+        parts = httpx2.URL(base_url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.host)
+        usable = usable and (parts.port is None or parts.port < 2**16)
+    except httpx2.InvalidURL:
         usable = False
     # a user or a password would be shown to everybody who reads the project
     if not usable or not base_url.isprintable() or set(base_url) & set(" \\@?#"):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 
 from app.domain.kinds import KINDS
 from app.projects.labelers import NewLabeler
-from app.web.content import ContentIn
+from app.web.content import ContentIn, require_fit
 from app.web.wire import Answer, JsonValue, Name, Storable, Wire, example
+
+MAX_EXAMPLES_BYTES: Final = 256 * 1024
 
 # Checked by the kind itself, which knows its fields; documented by what the kinds say of them.
 LabelSchemaIn = Annotated[
@@ -25,6 +28,12 @@ class ExampleIn(ContentIn):
     model_config = example(text="Where is my invoice?", label="billing")
 
     label: JsonValue = Field(description="a value of the label schema")
+
+
+def _fitting_examples(examples: list[ExampleIn]) -> list[ExampleIn]:
+    shown = [[each.content(), each.label] for each in examples]
+    require_fit(len(json.dumps(shown, ensure_ascii=False).encode()), MAX_EXAMPLES_BYTES)
+    return examples
 
 
 class LimitsIn(Wire):
@@ -76,7 +85,13 @@ class LabelerIn(Wire):
     template: Annotated[str, Field(min_length=1, max_length=20_000), Storable] | None = Field(
         None, description="how items of named fields become text: `Subject: {subject}`"
     )
-    examples: Annotated[list[ExampleIn], Field(max_length=50)] = Field(default_factory=list)
+    examples: Annotated[
+        list[ExampleIn], Field(max_length=50), AfterValidator(_fitting_examples)
+    ] = Field(
+        default_factory=list,
+        description=f"sent with every item: all together at most {MAX_EXAMPLES_BYTES} bytes of "
+        "JSON, and none with images",
+    )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         0.0, description="null: not sent, for models that refuse it"
     )

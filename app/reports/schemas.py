@@ -80,7 +80,9 @@ class CoverageOut(Answer):
     """Which items these figures speak of, and which they do not."""
 
     reviewed: int = Field(description="items people decided: what the figures speak of")
-    without_label: int = Field(description="of these, items the model gave no label: in no figure")
+    without_label: int = Field(
+        description="of these, items the model gave no label of this schema: in no figure"
+    )
     waiting: int = Field(description="items still in review: in no figure")
     accepted: int = Field(description="items the model decided alone: in no figure")
     note: str

@@ -138,7 +138,7 @@ WHERE i.id = %(item_id)s
 """
 
 RECORDED = """
-SELECT id, item_id, project_id, label, comment, created_at,
+SELECT id, item_id, project_id, label, comment, created_at, label_schema_id,
        (SELECT p.label FROM predictions p WHERE p.id = reviews.prediction_id) AS predicted
 FROM reviews WHERE assignment_id = %(assignment_id)s
 """

@@ -20,6 +20,7 @@ from app.infra.ids import Kind, new_id, to_wire
 from app.infra.together import Together
 from app.ledger import events
 from app.ledger.events import EventType, NewEvent
+from app.projects.schema_cache import SchemaCache
 from app.review import queries
 from app.review.verdict import verdict_counts
 
@@ -48,15 +49,23 @@ class RecordedReview:
 
 
 async def recorded(
-    database: Database, row: DictRow, verdict: Verdict, *, schema: LabelSchema, text: str | None
+    database: Database,
+    row: DictRow,
+    verdict: Verdict,
+    *,
+    schemas: SchemaCache,
+    text: str | None,
 ) -> RecordedReview:
     """What a submitted assignment was answered with, for the same verdict sent again.
+
+    Read by the schema by which it was stored: the project may have another one now.
 
     Raises:
         ConflictError: the verdict differs from the one stored.
     """
     review = await database.fetch_one(queries.RECORDED, {"assignment_id": row["id"]})
     assert review is not None, "a submitted assignment has its review"
+    schema = await schemas.get(review["label_schema_id"])
     try:
         label = schema.encode(accepted(schema, verdict, text=text))
     except InvalidError:
@@ -66,15 +75,17 @@ async def recorded(
             "this assignment was submitted already, with another verdict",
             code="assignment_closed",
         )
-    predicted = review["predicted"]
+    value = schema.decode(review["label"])
+    predicted = _predicted(schema, review["predicted"], text=text)
+    agreed = None if review["predicted"] is None else False
+    if predicted is not None:
+        agreed = await asyncio.to_thread(schema.equal, predicted, value)
     return RecordedReview(
         review_id=review["id"],
         item_id=review["item_id"],
         project_id=review["project_id"],
-        label=schema.decode(review["label"]),
-        agreed=None
-        if predicted is None
-        else schema.equal(schema.decode(predicted), schema.decode(review["label"])),
+        label=value,
+        agreed=agreed,
         created_at=review["created_at"],
     )
 

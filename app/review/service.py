@@ -225,7 +225,9 @@ class ReviewService:
             schema = await self._schemas.get(row["label_schema_id"])
             text = await self._text(row["item_id"]) if schema.NEEDS_TEXT else None
             if row["state"] == "submitted":
-                return await recorded(self._database, row, verdict, schema=schema, text=text)
+                return await recorded(
+                    self._database, row, verdict, schemas=self._schemas, text=text
+                )
             try:
                 lease.require_lease(row)
             except lease.LeaseLostError as error:

@@ -278,6 +278,9 @@ class TestFields:
             "http://host\u2028/v1",
             "http://" + "x" * 500,
             " http://host/v1",
+            "http://[::1]x/",
+            "http://[v1.x]/",
+            "http://\u2488com/",
             8000,
         ],
     )

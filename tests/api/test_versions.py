@@ -53,6 +53,31 @@ class TestLabelSchemas:
         found = faults(await new_schema(api, project, labels=["spam", "other"]))
         assert found["/labeler/examples/0/label"].startswith("is none of the project's labels")
 
+    @pytest.mark.parametrize("when", ["before the new version", "after it"])
+    async def test_a_verdict_sent_again_is_answered_as_it_was(self, api: Api, when: str) -> None:
+        def schema(*names: str) -> dict[str, Any]:
+            fields = {name: {"type": "string"} for name in names}
+            return {"kind": "fields", "schema": {"type": "object", "properties": fields}}
+
+        project = await api.make_project(label_schema=schema("who"), labeler={"source": "external"})
+        await api.http.post(f"/v1/projects/{project}/items", json={"external_id": "x", "text": "t"})
+        row = {"external_id": "x", "label": {"who": "Ann"}, "confidence": 0.5}
+        body = {"producer": "p", "predictions": [row]}
+        await api.http.post(f"/v1/projects/{project}/predictions", json=body)
+        (held,) = await api.claim(project)
+        verdict = {"who": "Ann"}
+        if when == "after it":
+            verdict["where"] = "Rome"
+        else:
+            first = await Reviewer(api.http).submit(held, verdict)
+        made = await new_schema(api, project, **schema("who", "where"))
+        assert made.status_code == 201, made.text
+        if when == "after it":
+            first = await Reviewer(api.http).submit(held, verdict)
+        assert first.status_code == 200, first.text
+        again = await Reviewer(api.http).submit(held, verdict)
+        assert (again.status_code, again.json()) == (200, first.json())
+
     async def test_what_was_labelled_before_stays_readable_and_is_reviewed_by_the_new(
         self, api: Api, labeling: LabelingSide
     ) -> None:
@@ -142,6 +167,11 @@ class TestLabelers:
                 "is none of the project's labels",
             ),
             ({"examples": [{"text": "x"}]}, "/examples/0/label", "required"),
+            (
+                {"examples": [{"text": "é" * 50_000, "label": "ham"}] * 3},
+                "/examples",
+                "at most 262144 fit",
+            ),
             ({"base_url": "ftp://x"}, "/base_url", "must be an http or https URL"),
             (
                 {"examples": [{"images": [{"url": "https://x.example/1"}], "label": "ham"}]},

@@ -10,8 +10,10 @@ import httpx2
 import pytest
 
 from tests.labeling.support import Stage
+from tests.labeling.test_budgets import PRICES, put
 from tests.support.model_plays import Hang
 from tests.support.problems import problem
+from tests.support.waiting import until
 
 THRESHOLD = {"kind": "fixed_threshold", "threshold": 0.8}
 
@@ -101,7 +103,7 @@ async def test_a_bad_row_is_named_and_loses_no_other(stage: Stage) -> None:
     results = answer.json()["results"]
     assert [each["status"] for each in results] == ["invalid"] * 8 + [
         "taken",
-        "conflict",
+        "existing",
         "conflict",
     ]
     pointers = [each["error"]["errors"][0]["pointer"] for each in results[:8]]
@@ -152,6 +154,57 @@ async def test_one_for_an_item_that_a_worker_holds_goes_before_the_workers(stage
     found = (await items(stage, project))["x"]
     assert (found["state"], found["confidence"]["source"]) == ("accepted", "external")
     assert len(await stage.predictions(found["id"])) == 1
+
+
+async def test_what_was_reserved_for_the_worker_is_counted_as_spent(stage: Stage) -> None:
+    stage.model.default = [Hang()]
+    project = await make(stage, "x", labeler={"source": "logprobs", "prices": PRICES})
+    await put(stage, project, 5.0)
+    stop = asyncio.Event()
+    draining = asyncio.create_task(stage.labeling.drain(project, stopping=stop.is_set))
+    await stage.model.wait_for_calls(1)
+    before = await stage.api.get(f"/v1/projects/{project}/budget")
+    assert before["reserved"] > 0
+    await send(stage, project, row("x", confidence=0.9))
+    budget = await stage.api.get(f"/v1/projects/{project}/budget")
+    assert (budget["reserved"], budget["spent"]) == (0, before["reserved"])
+    stop.set()
+    await draining
+    # told by the worker now, and not twice
+    budget = await stage.api.get(f"/v1/projects/{project}/budget")
+    assert (budget["reserved"], budget["spent"]) == (0, before["reserved"])
+
+
+async def test_of_two_at_once_one_is_taken_and_the_other_is_told(stage: Stage) -> None:
+    project = await make(stage, "x", "y")
+    # the producers are known: the two meet at the item
+    for producer in ("one", "other"):
+        await send(stage, project, row("y", confidence=0.5), producer=producer)
+
+    async def all_wait() -> bool:
+        return await stage.sql.waiting() == 3
+
+    async with stage.sql.connection.transaction():
+        # whoever records waits for the project
+        await stage.sql.rows("SELECT id FROM projects FOR NO KEY UPDATE")
+        sending = [
+            asyncio.create_task(send(stage, project, row("x", confidence=sure), producer=producer))
+            for producer, sure in (("one", 0.5), ("one", 0.5), ("other", 0.6))
+        ]
+        await until(all_wait)
+    told = [(await answer).json()["results"][0]["status"] for answer in sending]
+    assert told.count("taken") == 1
+    stored = (await items(stage, project))["x"]["confidence"]["value"]
+    first = ["existing", "taken"] if stored == 0.5 else ["conflict", "conflict"]
+    assert sorted(told[:2]) == first
+    assert told[2] == ("conflict" if stored == 0.5 else "taken")
+
+
+async def test_what_is_bad_altogether_makes_no_producer(stage: Stage) -> None:
+    project = await make(stage, "x")
+    await send(stage, project, row("nobody", confidence=0.5), producer="unheard of")
+    labelers = (await stage.api.get(f"/v1/projects/{project}/labelers"))["data"]
+    assert [each["model"] for each in labelers] == ["external"]
 
 
 async def test_producers_at_once_are_one_labeler_each(stage: Stage) -> None:

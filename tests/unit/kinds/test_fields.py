@@ -370,6 +370,13 @@ class TestReading:
         assert answer.reason is reason
         assert "Acme" not in answer.detail
 
+    def test_a_value_is_of_a_million_characters_at_most(self) -> None:
+        schema = only("tags", {"type": "array", "items": {"type": "string"}})
+        tags = ["x" * 20_000] * 50
+        assert schema.accept({"tags": tags}, text=None) == {"tags": tags}
+        with pytest.raises(ValueFaultError, match="at most 1000000 characters"):
+            schema.accept({"tags": [*tags, "x"]}, text=None)
+
 
 class TestScore:
     def test_each_field_by_hand(self) -> None:

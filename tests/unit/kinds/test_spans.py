@@ -287,6 +287,17 @@ class TestAccepting:
         assert SCHEMA.read(SCHEMA.answer(value), text=text) == value
         assert SCHEMA.decode(SCHEMA.encode(value)) == value
 
+    def test_a_few_offsets_can_not_quote_a_large_text_without_end(self) -> None:
+        text = "x" * 300_000
+        given = [{"start": n, "end": len(text), "label": "city"} for n in range(4)]
+        with pytest.raises(ValueFaultError, match="more than 1000000 characters") as fault:
+            SCHEMA.accept(given, text=text)
+        assert fault.value.pointer == "/3"
+        value = SCHEMA.accept(given[:3], text=text)
+        assert SCHEMA.read(SCHEMA.answer(value), text=text) == value
+        quotes = said(*[quote(text[n:], n, len(text)) for n in range(4)])
+        assert isinstance(read(quotes, text=text), Unusable)
+
 
 ONE = said(quote("Berlin", 15, 21))
 TWO = said(quote("Angela", 0, 6, "person"), quote("Berlin", 15, 21))

@@ -21,7 +21,7 @@ from app.domain.kinds.base import (
     refuse_unknown,
 )
 from app.domain.kinds.fields.definition import MAX_FIELDS, Field, escaped, parse_fields
-from app.domain.kinds.fields.values import checked, comparable
+from app.domain.kinds.fields.values import MAX_TOGETHER, characters, checked, comparable
 from app.domain.labels import LabelProblem, LabelSet
 from app.domain.leaves import LeafScore, Spelling, closed_leaf, open_leaf
 from app.domain.literals import BOOLEAN, Literals
@@ -180,10 +180,14 @@ class FieldsSchema(LabelSchema):
         for name in names:
             if name not in value:
                 raise ValueFaultError(f"/{escaped(name)}", "required")
-        return {
+        accepted = {
             field.name: checked(field, value[field.name], pointer=f"/{escaped(field.name)}")
             for field in self.fields
         }
+        if sum(map(characters, accepted.values())) > MAX_TOGETHER:
+            detail = f"must have at most {MAX_TOGETHER} characters in all fields together"
+            raise ValueFaultError("", detail)
+        return accepted
 
     def score(
         self,

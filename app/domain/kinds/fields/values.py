@@ -15,6 +15,8 @@ from app.domain.storable import unstorable
 
 MAX_ITEMS: Final = 1_000
 MAX_CHARACTERS: Final = 20_000
+MAX_TOGETHER: Final = 1_000_000
+"""Characters of all strings of a value."""
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EXACT: Final = 2**53  # up to here each whole number is one float, and they can be told apart
 
@@ -34,6 +36,13 @@ def checked(field: Field, value: Any, *, pointer: str) -> Any:
     if len(value) > MAX_ITEMS:
         raise ValueFaultError(pointer, f"must have at most {MAX_ITEMS} items")
     return [_checked(field.of, each, f"{pointer}/{index}") for index, each in enumerate(value)]
+
+
+def characters(value: Any) -> int:
+    """How many characters the strings of a field's value have."""
+    if isinstance(value, list):
+        return sum(map(characters, value))
+    return len(value) if isinstance(value, str) else 0
 
 
 def comparable(value: Any) -> Any:

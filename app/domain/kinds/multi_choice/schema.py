@@ -112,14 +112,16 @@ class MultiChoiceSchema(LabelSchema):
         """The labels in the set's order; theirs is no matter."""
         if not isinstance(value, list):
             raise ValueFaultError("", "must be a list of labels, an empty one where none applies")
+        known, seen = frozenset(self.labels.names), set[str]()
         for position, name in enumerate(value):
-            if not isinstance(name, str) or name not in self.labels.names:
+            if not isinstance(name, str) or name not in known:
                 raise ValueFaultError(
                     f"/{position}", f"is none of the project's labels: {listed(self.labels.names)}"
                 )
-            if name in value[:position]:
+            if name in seen:
                 raise ValueFaultError(f"/{position}", "is in the list already")
-        return [name for name in self.labels.names if name in value]
+            seen.add(name)
+        return [name for name in self.labels.names if name in seen]
 
     def score(
         self,

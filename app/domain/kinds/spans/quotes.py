@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 from app.domain.unknown import UnknownReason, Unusable
 
 MAX_ENTITIES: Final = 1_000
+MAX_QUOTED: Final = 1_000_000
+"""Characters of all entities together: a few offsets may quote a large text a thousand times."""
 
 
 class Quote(NamedTuple):

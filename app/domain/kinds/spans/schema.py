@@ -11,7 +11,7 @@ from app.domain.answers import decode_answer
 from app.domain.json_places import find_places
 from app.domain.kinds.base import Comparison, LabelSchema, Part, Score, ValueFaultError
 from app.domain.kinds.closed import described, labels_definition_schema, listed, parse_labels
-from app.domain.kinds.spans.quotes import MAX_ENTITIES, Quote, locate
+from app.domain.kinds.spans.quotes import MAX_ENTITIES, MAX_QUOTED, Quote, locate
 from app.domain.kinds.spans.score import FIELDS, LIST, EntityScores
 from app.domain.labels import LabelSet
 from app.domain.leaves import Spelling
@@ -26,8 +26,8 @@ class SpansSchema(LabelSchema):
     """Stretches of the item's text, each with one of a set of labels.
 
     A value is a list of at most 1,000 entities `{"start", "end", "label", "text"}` by start, end
-    and label, none twice. Offsets count Unicode code points of the item's text from 0, `text` is
-    what stands between them. Entities may overlap.
+    and label, none twice, of at most 1,000,000 characters together. Offsets count Unicode code
+    points of the item's text from 0, `text` is what stands between them. Entities may overlap.
     """
 
     KIND: ClassVar[str] = "spans"
@@ -122,8 +122,14 @@ class SpansSchema(LabelSchema):
             raise ValueFaultError("", f"must have at most {MAX_ENTITIES} entities")
         quotes: list[Quote] = []
         seen: set[Quote] = set()
+        quoted = 0
         for index, entity in enumerate(value):
             quote = self._accept_entity(entity, f"/{index}", text)
+            quoted += len(quote.text)
+            if quoted > MAX_QUOTED:
+                raise ValueFaultError(
+                    f"/{index}", f"makes more than {MAX_QUOTED} characters of all entities together"
+                )
             if quote in seen:
                 raise ValueFaultError(f"/{index}", "is in the list already")
             seen.add(quote)
@@ -225,6 +231,11 @@ class SpansSchema(LabelSchema):
                     f"The label of entity {index} of the answer is none of the schema's.",
                 )
             quotes.append(quote._replace(label=label.name))
+        if sum(len(quote.text) for quote in quotes) > MAX_QUOTED:
+            return Unusable(
+                UnknownReason.WRONG_SHAPE,
+                f"The entities of the answer have more than {MAX_QUOTED} characters.",
+            )
         return quotes
 
     def _accept_entity(self, entity: Any, pointer: str, text: str) -> Quote:
