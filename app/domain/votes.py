@@ -1,6 +1,6 @@
 """How sure a model is by how often it says the same: several answers, one value, its share.
 
-Self-consistency (Wang et al., arXiv 2203.11171), whose vote share, smoothed, is used here as a confidence.
+Self-consistency (Wang et al., arXiv 2203.11171), whose vote share, smoothed, is the confidence.
 """
 
 from __future__ import annotations

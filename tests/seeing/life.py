@@ -151,7 +151,11 @@ async def _crash(watched: Watched, memory: Memory) -> None:
     """What the database holds is not what any code of ours wrote, or not what it takes."""
     http = watched.client.http
     project = await watched.client.make_project()
+    await watched.client.claim(memory.project)
     spoilt = await watched.client.make_project()
+    await _send(watched, spoilt, [_item(0, "spoilt")])
+    await _until_state(watched, spoilt, "in_review", 1)
+    (assignment,) = await watched.client.claim(spoilt)
     url = watched.settings.database_url
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as sql:
         await sql.execute("ALTER TABLE label_schemas DISABLE TRIGGER never_updated")
@@ -168,7 +172,9 @@ async def _crash(watched: Watched, memory: Memory) -> None:
             "ALTER TABLE item_payloads ADD CONSTRAINT no_poison "
             "CHECK (content::text NOT LIKE '%poison%') NOT VALID"
         )
-    memory.statuses["crash"] = (await http.get(f"/v1/projects/{spoilt}/agreement")).status_code
+    # no code of ours wrote the schema that the verdict must be of
+    memory.statuses["crash"] = (await watched.client.submit(assignment, "spam")).status_code
+    assert (await http.delete(f"/v1/projects/{spoilt}")).status_code == 204
     refused = await http.post(f"/v1/projects/{memory.project}/items", json=_item(0, "poison"))
     memory.statuses["refused by the database"] = refused.status_code
     # a result that can't be routed, in a worker

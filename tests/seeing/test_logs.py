@@ -30,7 +30,7 @@ class TestACrash:
     def test_is_one_line_that_says_where(self, watched: Watched) -> None:
         (line,) = [line for line in watched.lines("api") if "exception" in line]
         assert (line["event"], line["level"]) == ("unhandled error", "error")
-        assert line["exception"].splitlines()[-1] == "KeyError"
+        assert line["exception"].splitlines()[-1] == "app.domain.kinds.base.SchemaError"
         assert "app/review/" in line["exception"]
         (answered,) = [
             each

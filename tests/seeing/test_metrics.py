@@ -59,7 +59,7 @@ class TestTheApi:
         assert sum(told["secondlook_reviews_total"].values()) == 2
         assert told["secondlook_reviews_total"][labels(agreed="yes")] >= 1
         received = told["secondlook_items_received_total"]
-        assert received[labels(status="created")] == ALL + 1
+        assert received[labels(status="created")] == ALL + 2
         assert received[labels(status="conflict")] == 1
         assert told["secondlook_wake_ups_total"][labels(outcome="sent")] > 0
 
@@ -88,7 +88,7 @@ class TestTheWorker:
         assert attempts[labels(outcome="labeled", fault="no_logprobs")] == 1
         assert attempts[labels(outcome="unusable", fault="refusal")] == 1
         assert attempts[labels(outcome="failed", fault="unreadable_response")] > 0
-        assert attempts[labels(outcome="failed", fault="request_rejected")] == 1
+        assert attempts[labels(outcome="failed", fault="request_rejected")] >= 1
         tokens = told["secondlook_llm_tokens_total"]
         assert tokens[labels(direction="input")] > tokens[labels(direction="output")] > 0
         assert told["secondlook_label_results_lost_total"][labels(reason="refused")] >= 1

@@ -43,6 +43,7 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "SECONDLOOK_TIME_SLICE_SECONDS": settings.time_slice_seconds,
         "SECONDLOOK_RETRY_BASE_SECONDS": settings.retry_base_seconds,
         "SECONDLOOK_SWEEP_SECONDS": settings.sweep_seconds,
+        "SECONDLOOK_BREAKER_FAILURES": settings.breaker_failures,
         "SECONDLOOK_LOG_LEVEL": "INFO",
         "PYTHONUNBUFFERED": "1",
     }
