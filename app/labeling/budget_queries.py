@@ -104,11 +104,10 @@ ON CONFLICT (project_id) DO UPDATE
 SET monthly_limit_micros = excluded.monthly_limit_micros, updated_at = now()
 """
 
-PRICES = """
-SELECT l.prices, p.id AS project_id
-FROM projects p JOIN labelers l ON l.id = p.labeler_id
-WHERE p.id = %(project_id)s
-"""
+# Held before its budget is, as by all who hold both; no row: it is gone.
+HOLD_PROJECT = f"""
+SELECT labeler_id, {_MONTH} AS month FROM projects WHERE id = %(project_id)s FOR KEY SHARE
+"""  # noqa: S608  # an expression of our own
 
 # What a budget stands at, for people.
 STANDING = f"""
