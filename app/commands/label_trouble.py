@@ -102,7 +102,9 @@ class Trouble:
 def hinted(error: str) -> str:
     """An error as a sentence, with what it mostly comes from."""
     error = error.rstrip(".")
+    # what follows is the server's: it may hold any number and any word
+    ours = error.partition(": ")[0]
     for mark, hint in _HINTS.items():
-        if re.search(rf"\b{mark}\b", error):
+        if re.search(rf"\b{mark}\b", ours):
             return f"{error}; {hint}"
     return f"{error}."

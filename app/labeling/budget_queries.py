@@ -104,6 +104,11 @@ ON CONFLICT (project_id) DO UPDATE
 SET monthly_limit_micros = excluded.monthly_limit_micros, updated_at = now()
 """
 
+# Held before its budget is, as by all who hold both; no row: it is gone.
+HOLD_PROJECT = f"""
+SELECT labeler_id, {_MONTH} AS month FROM projects WHERE id = %(project_id)s FOR KEY SHARE
+"""  # noqa: S608  # an expression of our own
+
 # What a budget stands at, for people.
 STANDING = f"""
 SELECT l.prices, {_MONTH} AS month, b.monthly_limit_micros,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-import psycopg.errors
-
 from app.access.keys import Caller
 from app.domain.budget import CALLS, COST_PREFIX, LABELS, TOTAL, Prices, month_counter
 from app.errors import ConflictError, NotFoundError
-from app.infra.db import Database
+from app.infra.db import Connection, Database
 from app.infra.jobs import WakeUps
 from app.labeling import budget_queries
+from app.labeling.exhaustion import note_exhausted
 from app.ledger import counters
 from app.projects.service import require_visible
 
@@ -89,7 +88,7 @@ class BudgetService:
         """Limits what a project may spend in a month; None: no limit.
 
         It holds for every claim that begins from now on. What is being asked already, without a
-        reservation, comes on top.
+        reservation, comes on top. Where as much is spent already, it is exhausted at once.
 
         Args:
             project_id: of the project.
@@ -106,11 +105,27 @@ class BudgetService:
                 "the project's labeler has no prices, so what it spends can't be limited",
                 code="no_prices",
             )
-        try:
-            await self._database.execute(
-                budget_queries.SET_LIMIT, {"project_id": project_id, "limit": limit}
-            )
-        except psycopg.errors.ForeignKeyViolation as error:
-            raise NotFoundError(_NO_PROJECT) from error
+        async with self._database.transaction() as connection:
+            await _set_limit(connection, project_id, limit)
         self._wake_ups.request(project_id)
         return await self.get(project_id, caller=caller)
+
+
+async def _set_limit(connection: Connection, project_id: uuid.UUID, limit: int | None) -> None:
+    project = {"project_id": project_id}
+    cursor = await connection.execute(budget_queries.HOLD_PROJECT, project)
+    held = await cursor.fetchone()
+    if held is None:
+        raise NotFoundError(_NO_PROJECT)
+    await connection.execute(budget_queries.SET_LIMIT, {**project, "limit": limit})
+    if limit is None:
+        return
+    # the budget is held by now: whoever reserves or gives back waits
+    counter = {**project, "counter": month_counter(held["month"])}
+    cursor = await connection.execute(budget_queries.SPENT, counter)
+    spent = await cursor.fetchone()
+    assert spent is not None
+    if limit <= spent["micros"]:
+        await note_exhausted(
+            connection, project_id, labeler_id=held["labeler_id"], month=held["month"]
+        )

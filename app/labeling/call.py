@@ -105,5 +105,5 @@ async def ask(
     try:
         reading, repaired = await turn.take(job.content)
     except CallError as error:
-        return Failed(job, error.failure, error.reason, error.detail, error.retry_after, turn.usage)
+        return Failed(job, error.failure, error.reason, error.said, error.retry_after, turn.usage)
     return Answered(job, reading, repaired, time.monotonic() - began, turn.usage)

@@ -7,7 +7,6 @@ lease: whoever ends the lease gives it back.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,16 +16,12 @@ from psycopg.rows import DictRow
 
 from app.domain.budget import month_counter
 from app.infra.db import Connection, Database, json_rows
-from app.infra.ids import Kind, to_wire
 from app.labeling import budget_queries
 from app.labeling.call import Job
+from app.labeling.exhaustion import note_exhausted
 from app.labeling.plan import Returned
 from app.labeling.reckoning import Reckoning
 from app.labeling.record import Source, return_items
-from app.ledger import events
-from app.ledger.events import EventType, NewEvent
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -111,7 +106,12 @@ class Claims:
             await connection.execute(budget_queries.RESERVE, reserved, prepare=True)
         self.short = bool(beyond) or free < self.needed
         if self.short and not jobs and not held["reserved_micros"]:
-            await self._exhaust(connection, held["month"])
+            await note_exhausted(
+                connection,
+                self.source.project_id,
+                labeler_id=self.source.labeler_id,
+                month=held["month"],
+            )
         return jobs
 
     def _within(self, jobs: Sequence[Job], free: int) -> tuple[list[Job], list[Job]]:
@@ -124,27 +124,6 @@ class Claims:
             free -= micros
             kept.append(replace(job, reserved=micros))
         return kept, list(jobs[len(kept) :])
-
-    async def _exhaust(self, connection: Connection, month: str) -> None:
-        project_id = self.source.project_id
-        told = await _one(
-            connection,
-            budget_queries.EXHAUST,
-            {"project_id": project_id, "month": month, "labeler_id": self.source.labeler_id},
-        )
-        if told is None:
-            return
-        data = {
-            "project_id": to_wire(Kind.PROJECT, project_id),
-            "month": month,
-            "limit_micros": told["limit_micros"],
-        }
-        await events.record(connection, project_id, [NewEvent(EventType.BUDGET_EXHAUSTED, data)])
-        _log.warning(
-            "the budget of %s is exhausted; labelling waits",
-            month,
-            extra={"project_id": project_id},
-        )
 
 
 def _jobs(rows: Sequence[DictRow], token: uuid.UUID) -> list[Job]:

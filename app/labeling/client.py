@@ -93,6 +93,7 @@ class OpenAIClient:
         self, *, base_url: str | None, api_key: str | None, own: bool, calls_in_flight: int
     ) -> None:
         self._own = own
+        self._api_key = api_key
         self._sdk = AsyncOpenAI(
             base_url=base_url or "https://api.openai.com/v1",
             api_key=api_key or _NO_KEY,
@@ -128,7 +129,9 @@ class OpenAIClient:
             # the transport lets through what it does not know, such as an answer that is no HTTP
             raise unreachable(error.__cause__ or error) from error
         if not response.is_success:
-            raise status_error(response.status_code, response.headers, content)
+            raise status_error(
+                response.status_code, response.headers, content, asked=body, key=self._api_key
+            )
         return RawAnswer(content, response.headers)
 
     async def _request(self, path: str, body: bytes) -> httpx2.Request:

@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 from app.domain.backoff import FailureClass
 from app.domain.unknown import UnknownReason
 from app.domain.usage import Usage
+from app.labeling.server_words import printable, words_of
+from app.labeling.unreached import why_unreached
 
 # what a server says of a refusal is looked at no further than that
 _MAX_WORDS: Final = 4000
@@ -48,6 +50,7 @@ class CallError(Exception):
         retry_after: seconds the server asks us to wait.
         status: what it answered; None where it answered nothing.
         words: what it said of the request, for a program to look for names in; may be anything.
+        told: what it said of itself, for people; neither a key nor an item is in it.
         usage: what the call used, as far as that is known; nothing where none was sent.
         headers: of the answer, their names in any case.
     """
@@ -61,6 +64,7 @@ class CallError(Exception):
         retry_after: float | None = None,
         status: int | None = None,
         words: str = "",
+        told: str = "",
         usage: Usage = _UNSENT,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -71,8 +75,14 @@ class CallError(Exception):
         self.retry_after = retry_after
         self.status = status
         self.words = words
+        self.told = told
         self.usage = usage
         self.headers: Mapping[str, str] = {} if headers is None else headers
+
+    @property
+    def said(self) -> str:
+        """Why, with the server's own words where it has any."""
+        return printable(f"{self.detail}: {self.told}") if self.told else self.detail
 
 
 class ModelClient(Protocol):
@@ -118,7 +128,7 @@ def unreachable(cause: BaseException) -> CallError:
 def _unreachable(cause: BaseException, usage: Usage) -> CallError:
     return CallError(
         FailureClass.TRANSIENT,
-        f"the model server could not be reached: {type(cause).__name__}",
+        f"the model server could not be reached: {why_unreached(cause)}",
         reason=UnknownReason.MODEL_UNREACHABLE,
         usage=usage,
     )
@@ -144,8 +154,23 @@ def deadline_error(seconds: float) -> CallError:
     )
 
 
-def status_error(status: int, headers: Mapping[str, str], content: bytes) -> CallError:
-    """What an answer is that was no success."""
+def status_error(
+    status: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    *,
+    asked: Mapping[str, Any] | None = None,
+    key: str | None = None,
+) -> CallError:
+    """What an answer is that was no success.
+
+    Args:
+        status: of the answer.
+        headers: of the answer, their names in any case.
+        content: of the answer, as it came.
+        asked: the request's body, of which nothing is repeated; None: the server isn't quoted.
+        key: that was sent with it, which isn't repeated either.
+    """
     detail = f"the model server answered {status}"
     retry_after = parse_retry_after(headers)
     document = _document(content)
@@ -170,6 +195,7 @@ def status_error(status: int, headers: Mapping[str, str], content: bytes) -> Cal
         retry_after=retry_after,
         status=status,
         words=words,
+        told="" if asked is None else words_of(status, document, asked=asked, key=key),
         # what went wrong within may have cost something; what was refused did not
         usage=_UNTOLD if status >= 500 else _REFUSED,
         headers=headers,

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-# The later of two pauses wins.
+# The later of two pauses wins, and what was said for it last.
 PAUSE = """
-INSERT INTO endpoint_pauses (endpoint, paused_until)
-VALUES (%(endpoint)s, now() + make_interval(secs => %(seconds)s))
+INSERT INTO endpoint_pauses (endpoint, paused_until, said)
+VALUES (%(endpoint)s, now() + make_interval(secs => %(seconds)s), %(said)s)
 ON CONFLICT (endpoint) DO UPDATE
-SET paused_until = greatest(endpoint_pauses.paused_until, excluded.paused_until)
+SET paused_until = greatest(endpoint_pauses.paused_until, excluded.paused_until),
+    said = coalesce(excluded.said, endpoint_pauses.said)
 """
 
 # An endpoint that failed for everybody. A trial that failed says how long it rests now; who only
-# now has seen enough failures does not cut short what others have found.
+# now has seen enough failures does not cut short what others have found. `opened`: nobody had
+# broken it before; a row that was there has a transaction that locked it.
 BREAK = """
 WITH broken AS (
     INSERT INTO endpoint_breakers (endpoint, delay) VALUES (%(endpoint)s, %(delay)s)
     ON CONFLICT (endpoint) DO UPDATE SET delay = greatest(endpoint_breakers.delay, excluded.delay)
+    RETURNING xmax = 0 AS opened
+), paused AS (
+    INSERT INTO endpoint_pauses (endpoint, paused_until, said)
+    VALUES (%(endpoint)s, now() + make_interval(secs => %(seconds)s), %(said)s)
+    ON CONFLICT (endpoint) DO UPDATE
+    SET paused_until = CASE WHEN %(trial)s THEN excluded.paused_until
+                            ELSE greatest(endpoint_pauses.paused_until, excluded.paused_until) END,
+        said = excluded.said
 )
-INSERT INTO endpoint_pauses (endpoint, paused_until)
-VALUES (%(endpoint)s, now() + make_interval(secs => %(seconds)s))
-ON CONFLICT (endpoint) DO UPDATE
-SET paused_until = CASE WHEN %(trial)s THEN excluded.paused_until
-                        ELSE greatest(endpoint_pauses.paused_until, excluded.paused_until) END
+SELECT opened FROM broken
 """
 
+# A row for who mended it.
 MEND = """
 WITH mended AS (
     DELETE FROM endpoint_breakers WHERE endpoint = %(endpoint)s RETURNING endpoint
+), rested AS (
+    DELETE FROM endpoint_pauses p USING mended WHERE p.endpoint = mended.endpoint
 )
-DELETE FROM endpoint_pauses p USING mended WHERE p.endpoint = mended.endpoint
+SELECT endpoint FROM mended
 """
 
 # The right to the one trial of a broken endpoint that has rested, for so many seconds: a row, if

@@ -28,6 +28,7 @@ from app.labeling.plan import Broken, EndpointNews, Mended, Rest
 _RESTS_AFTER_TRIAL = 12
 # a rest that is longer by less is not worth telling
 _WORTH_TELLING = 0.1
+_USED_UP = "the model server's answers say that its rate is used up"
 
 
 class EndpointHealth:
@@ -113,7 +114,7 @@ class EndpointHealth:
         if trial:
             later = max(outcome.retry_after or 0.0, _RESTS_AFTER_TRIAL * opened.seconds)
             outcome = replace(outcome, retry_after=later)
-        return outcome, Broken(opened, trial=trial)
+        return outcome, Broken(opened, trial=trial, said=outcome.detail, reason=outcome.reason)
 
     def _deferred(self, outcome: Failed) -> Failed:
         later = max(outcome.retry_after or 0.0, self.rest_left, 0.0)
@@ -123,7 +124,7 @@ class EndpointHealth:
         """What an answer said of its server's limits: where one is used up, it rests until then."""
         if told.rest <= 0 or not self.rest(told.rest):
             return None
-        return Rest(told.rest)
+        return Rest(told.rest, _USED_UP)
 
     @property
     def _breaker(self) -> Breaker:

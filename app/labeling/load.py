@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from app.domain.confidence import ConfidenceSource
 from app.domain.kinds.base import LabelSchema
@@ -75,6 +76,7 @@ async def load_project(
             labeler_id=row["labeler_id"],
             label_schema_id=row["label_schema_id"],
             endpoint=row["endpoint"],
+            shown=_shown(row["model"], address),
         ),
         question=build_question(row, schema=schema, way=way),
         client=clients.get(row["base_url"]),
@@ -96,6 +98,11 @@ async def load_project(
 
     project.question = replace(project.question, learned=learned)
     return project
+
+
+def _shown(model: str, address: str) -> str:
+    """An endpoint for people: an address may hold a password, its host does not."""
+    return f"{model} at {urlsplit(address).netloc.rpartition('@')[2]}"
 
 
 async def _way(

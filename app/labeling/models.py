@@ -90,12 +90,14 @@ class Prediction(Base):
 
 
 class EndpointPause(Base):
-    """Until when nobody may call an endpoint, because it answered 429."""
+    """Until when nobody may call an endpoint, because it answered 429 or fails for everybody."""
 
     __tablename__ = "endpoint_pauses"
 
     endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
     paused_until: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    # why, for people; of a broken endpoint how its last call failed
+    said: Mapped[str | None] = mapped_column(Text)
 
 
 class EndpointBreaker(Base):

@@ -14,15 +14,17 @@ from app.domain.backoff import (
     decide_after_failure,
 )
 from app.domain.breaker import Open
+from app.domain.unknown import UnknownReason
 from app.domain.usage import Usage
 from app.labeling.call import Answered, Failed, Job, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """An endpoint that asked for so many seconds of patience."""
+    """An endpoint that asked for so many seconds of patience; `said` in which words."""
 
     seconds: float
+    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,14 @@ class Broken:
     Attributes:
         opened: for how long.
         trial: whether it was the trial that failed.
+        said: how the last call failed, for people.
+        reason: the same as a word of the code.
     """
 
     opened: Open
     trial: bool
+    said: str
+    reason: UnknownReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +81,20 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a batch of outcomes comes to, decided before anything is written."""
+    """What a batch of outcomes comes to, decided before anything is written.
+
+    Attributes:
+        settled, returned: items.
+        pause_seconds: for which the endpoint must rest; None where it need not.
+        news: of the endpoint, besides.
+        pause_said: how it asked for the pause; None where nobody heard it.
+    """
 
     settled: list[Settled]
     returned: list[Returned]
     pause_seconds: float | None
     news: tuple[EndpointNews, ...] = ()
+    pause_said: str | None = None
 
 
 def plan(told: Sequence[Outcome | EndpointNews], *, backoff: Backoff, rng: random.Random) -> Plan:
@@ -89,6 +103,7 @@ def plan(told: Sequence[Outcome | EndpointNews], *, backoff: Backoff, rng: rando
     returned: list[Returned] = []
     news: list[EndpointNews] = []
     pause: float | None = None
+    said: str | None = None
     for outcome in told:
         if not isinstance(outcome, Answered | Failed):
             news.append(outcome)
@@ -111,6 +126,9 @@ def plan(told: Sequence[Outcome | EndpointNews], *, backoff: Backoff, rng: rando
                 burned = job.attempts
                 returned.append(Returned(job, burned, delay, outcome.detail, outcome.usage))
                 pause = max(delay, pause or 0.0)
+                if outcome.usage.calls:
+                    # else nobody was asked: it rests already
+                    said = outcome.detail
             case GiveUp(attempts):
                 settled.append(Settled(outcome, attempts))
-    return Plan(settled, returned, pause, tuple(news))
+    return Plan(settled, returned, pause, tuple(news), said)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from app.labeling.budget_queries import HAS_BUDGET, IS_EXHAUSTED
 
-# By what name workers know an endpoint whose pauses they share.
-_ENDPOINT = "coalesce(lower(rtrim(l.base_url, '/')), 'default') || ' ' || l.model"
+# By what name workers know the endpoint of a labeler `l`, whose pauses they share.
+ENDPOINT = "coalesce(lower(rtrim(l.base_url, '/')), 'default') || ' ' || l.model"
 
 # What a worker needs to know of a project for as long as it drains it. Versions never change.
 LOAD_PROJECT = f"""
 SELECT l.id AS labeler_id, l.model, l.base_url, l.instructions, l.parameters,
        l.source, l.api, l.template, l.examples, l.limits, l.prices,
-       {_ENDPOINT} AS endpoint, s.id AS label_schema_id, s.kind, s.definition,
+       {ENDPOINT} AS endpoint, s.id AS label_schema_id, s.kind, s.definition,
        {HAS_BUDGET} AS has_budget, b.delay AS broken_delay
 FROM projects p
 JOIN labelers l ON l.id = p.labeler_id
 JOIN label_schemas s ON s.id = p.label_schema_id
-LEFT JOIN endpoint_breakers b ON b.endpoint = {_ENDPOINT}
+LEFT JOIN endpoint_breakers b ON b.endpoint = {ENDPOINT}
 WHERE p.id = %(project_id)s
 """
 
@@ -226,7 +226,7 @@ SELECT p.id AS project_id,
            AS overdue_seconds
 FROM projects p
 JOIN labelers l ON l.id = p.labeler_id
-LEFT JOIN endpoint_pauses e ON e.endpoint = {_ENDPOINT}
+LEFT JOIN endpoint_pauses e ON e.endpoint = {ENDPOINT}
 CROSS JOIN LATERAL (
     SELECT next_attempt_at FROM items
     WHERE project_id = p.id AND state = 'pending' AND next_attempt_at <= now()

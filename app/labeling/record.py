@@ -9,6 +9,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg.rows import DictRow
+
 from app.domain.kinds.base import Score
 from app.domain.routing import Decision, Policy, Route, decide_route, policy_from_json
 from app.domain.usage import Usage
@@ -31,12 +33,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Whose answers these are: provenance of every prediction of a drain."""
+    """Whose answers these are: provenance of every prediction of a drain.
+
+    Attributes:
+        project_id, labeler_id, label_schema_id: as stored.
+        endpoint: by what name all workers know it.
+        shown: the endpoint for people: a model and a host.
+    """
 
     project_id: uuid.UUID
     labeler_id: uuid.UUID
     label_schema_id: uuid.UUID
     endpoint: str
+    shown: str = ""
 
 
 class Recorder:
@@ -55,21 +64,15 @@ class Recorder:
         """
         async with self._database.transaction() as connection:
             policy_id = await hold_project(connection, source.project_id)
-            await _tell(connection, source.endpoint, plan)
-            if policy_id is None:
-                # the project was deleted meanwhile, and its items with it
-                return 0
-            ended: set[Ended] = set()
-            if plan.returned:
-                ended = await return_items(connection, source.project_id, plan.returned)
-            stored = await self.settle(
-                connection, source, plan.settled, policy_id=policy_id, reckoning=reckoning
-            )
-            if reckoning is not None and reckoning.prices is not None:
-                turns = _turns(plan, reckoning, ended | stored)
-                await spend(connection, source.project_id, turns)
-        if len(stored) < len(plan.settled):
-            late = len(plan.settled) - len(stored)
+            changes = await _tell(connection, source.endpoint, plan)
+            stored: set[Ended] = set()
+            if policy_id is not None:
+                stored = await self._end(connection, source, plan, policy_id, reckoning)
+        for change in changes:
+            _log.warning("%s %s", source.shown or source.endpoint, change)
+        # of a project that was deleted meanwhile, the items are gone as well
+        late = 0 if policy_id is None else len(plan.settled) - len(stored)
+        if late:
             results_lost("late", late)
             _log.info("%d labels came after their lease", late)
         return len(stored)
@@ -93,6 +96,26 @@ class Recorder:
         policy = await self._policy(connection, source.project_id, policy_id)
         rows = [_row(each, policy, reckoning) for each in settled]
         return await _record(connection, source, policy_id, rows)
+
+    async def _end(
+        self,
+        connection: Connection,
+        source: Source,
+        plan: Plan,
+        policy_id: uuid.UUID,
+        reckoning: Reckoning | None,
+    ) -> set[Ended]:
+        """Ends the leases of a plan's items; those that left labelling."""
+        ended: set[Ended] = set()
+        if plan.returned:
+            ended = await return_items(connection, source.project_id, plan.returned)
+        stored = await self.settle(
+            connection, source, plan.settled, policy_id=policy_id, reckoning=reckoning
+        )
+        if reckoning is not None and reckoning.prices is not None:
+            turns = _turns(plan, reckoning, ended | stored)
+            await spend(connection, source.project_id, turns)
+        return stored
 
     async def give_back(
         self,
@@ -138,21 +161,37 @@ async def hold_project(connection: Connection, project_id: uuid.UUID) -> uuid.UU
     return None if row is None else row["policy_id"]
 
 
-async def _tell(connection: Connection, endpoint: str, plan: Plan) -> None:
-    """Tells all workers how the endpoint is."""
+async def _tell(connection: Connection, endpoint: str, plan: Plan) -> list[str]:
+    """Tells all workers how the endpoint is; what changed by it, for the log.
+
+    The log has no words of the server.
+    """
     named = {"endpoint": endpoint}
-    pause = plan.pause_seconds
+    pause, said = plan.pause_seconds, plan.pause_said
+    changes: list[str] = []
     for news in plan.news:
         match news:
             case Mended():
-                await connection.execute(endpoint_queries.MEND, named)
+                if await _one(connection, endpoint_queries.MEND, named):
+                    changes.append("answers again; the calls go on")
             case Broken(opened, trial):
                 broken = {"seconds": opened.seconds, "delay": opened.delay, "trial": trial}
-                await connection.execute(endpoint_queries.BREAK, named | broken)
+                row = await _one(
+                    connection, endpoint_queries.BREAK, {**named, **broken, "said": news.said}
+                )
+                if row is not None and row["opened"]:
+                    changes.append(f"fails again and again ({news.reason.value}); it is left alone")
             case Rest(seconds):
-                pause = max(seconds, pause or 0.0)
+                pause, said = max(seconds, pause or 0.0), said or news.said
     if pause is not None:
-        await connection.execute(endpoint_queries.PAUSE, named | {"seconds": pause})
+        paused = {"seconds": pause, "said": said}
+        await connection.execute(endpoint_queries.PAUSE, named | paused)
+    return changes
+
+
+async def _one(connection: Connection, sql: str, parameters: dict[str, Any]) -> DictRow | None:
+    cursor = await connection.execute(sql, parameters)
+    return await cursor.fetchone()
 
 
 async def _record(

@@ -12,7 +12,7 @@ from app.items.routes import show_confidence, show_parts
 from app.items.schemas import AlternativeOut
 from app.labeling.predictions import PredictionService
 from app.labeling.schemas import (
-    CostOut,
+    PredictionCostOut,
     PredictionOut,
     PredictionsOut,
     ProvenanceOut,
@@ -69,10 +69,10 @@ def _show(row: DictRow) -> PredictionOut:
     )
 
 
-def _show_cost(row: DictRow) -> CostOut | None:
+def _show_cost(row: DictRow) -> PredictionCostOut | None:
     if row["cost_micros"] is None:
         return None
-    return CostOut(amount=row["cost_micros"] / 1e6, currency=row["currency"])
+    return PredictionCostOut(amount=row["cost_micros"] / 1e6, currency=row["currency"])
 
 
 def _show_score(row: DictRow) -> ScoreOut:

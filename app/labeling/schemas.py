@@ -38,7 +38,7 @@ class ScoreOut(Answer):
     figures: dict[str, float] = Field(description="further figures of the kind or the source")
 
 
-class CostOut(Answer):
+class PredictionCostOut(Answer):
     """What the requests of a label cost, by the labeler's prices."""
 
     amount: float
@@ -118,7 +118,7 @@ class PredictionOut(Answer):
     completion_tokens: int | None
     latency_ms: int
     calls: int | None = Field(description="requests it took; null of one made elsewhere")
-    cost: CostOut | None = Field(description="null where the labeler has no prices")
+    cost: PredictionCostOut | None = Field(description="null where the labeler has no prices")
     provenance: ProvenanceOut
     evidence: list[Any] | None = Field(
         description="the raw tokens with their alternatives, with `include=evidence`"

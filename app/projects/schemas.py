@@ -79,7 +79,9 @@ class LabelerIn(Wire):
         description="where confidences come from; auto asks the endpoint once what it can do",
     )
     api: Literal["chat_completions", "responses"] = Field(
-        "chat_completions", description="the interface that is asked; auto tries both"
+        "chat_completions",
+        description="the interface that is asked; a labeler whose `source` is auto tries both, "
+        "this one first",
     )
     instructions: Annotated[str, Field(max_length=20_000), Storable] = ""
     template: Annotated[str, Field(min_length=1, max_length=20_000), Storable] | None = Field(

@@ -38,7 +38,7 @@ class Facts:
         leased: review slots that a reviewer holds.
         oldest_pending_seconds: age since ingest of the oldest item not labelled yet; 0 if none is.
         oldest_in_review_seconds: age since ingest of the oldest item in review; 0 if none is.
-        endpoints_resting: model endpoints that asked for patience and get it.
+        endpoints_resting: model endpoints that asked for patience and get it, or are broken.
         sweeping: whether a sweeper is active.
     """
 
@@ -146,7 +146,7 @@ def _families(facts: Facts | None) -> Iterator[Metric]:
         ),
         (
             "llm_endpoints_resting",
-            "Model endpoints that asked for patience and get it.",
+            "Model endpoints left alone: they asked for patience, or fail for everybody.",
             facts.endpoints_resting,
         ),
         ("sweeper_active", "Whether a sweeper is active.", facts.sweeping),

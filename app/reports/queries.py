@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from app.labeling.queries import ENDPOINT as NAMED
+
 # Ids are time-ordered, so the oldest of a state is the first of an index.
 WAITING = """
 SELECT
@@ -24,6 +26,16 @@ SELECT s.version, s.kind, s.definition
 FROM projects p JOIN label_schemas s ON s.id = p.label_schema_id
 WHERE p.id = %(project_id)s
 """
+
+# How the endpoint of a project's labels does; no row where they are made elsewhere.
+ENDPOINT = f"""
+SELECT e.paused_until, e.paused_until > now() AS rests, b.endpoint IS NOT NULL AS broken, e.said
+FROM projects p
+JOIN labelers l ON l.id = p.labeler_id
+LEFT JOIN endpoint_pauses e ON e.endpoint = {NAMED}
+LEFT JOIN endpoint_breakers b ON b.endpoint = {NAMED}
+WHERE p.id = %(project_id)s AND l.source <> 'external'
+"""  # an expression of our own
 
 # Of all projects, for the operator. Totals of few names and what is not folded yet.
 STATES_OF_ALL = """
@@ -51,7 +63,10 @@ SELECT
          SELECT created_at FROM items
          WHERE project_id = p.id AND state = 'in_review' ORDER BY id LIMIT 1
      ) oldest) AS oldest_in_review_seconds,
-    (SELECT count(*) FROM endpoint_pauses WHERE paused_until > now()) AS endpoints_resting,
+    (SELECT count(*) FROM (
+         SELECT endpoint FROM endpoint_pauses WHERE paused_until > now()
+         UNION SELECT endpoint FROM endpoint_breakers
+     ) left_alone) AS endpoints_resting,
     EXISTS (
         SELECT 1 FROM pg_locks
         WHERE locktype = 'advisory' AND granted AND objsubid = 1

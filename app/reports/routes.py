@@ -17,6 +17,7 @@ from app.reports.schemas import (
     BinAgreementOut,
     CostOut,
     CoverageOut,
+    EndpointOut,
     EstimateOut,
     LabelAgreementOut,
     PartAgreementOut,
@@ -24,7 +25,7 @@ from app.reports.schemas import (
     PopulationOut,
     StatsOut,
 )
-from app.reports.service import AgreementReport, ReportService, ValueReport
+from app.reports.service import AgreementReport, EndpointReport, ReportService, ValueReport
 from app.web.paging import path_id
 
 router = secured_router("reports")
@@ -67,7 +68,12 @@ async def get_stats(request: Request, project_id: str, caller: CurrentCaller) ->
         oldest_pending_seconds=stats.oldest_pending_seconds,
         oldest_in_review_seconds=stats.oldest_in_review_seconds,
         cost=None if stats.cost is None else _cost(stats.cost),
+        endpoint=None if stats.endpoint is None else _endpoint(stats.endpoint),
     )
+
+
+def _endpoint(endpoint: EndpointReport) -> EndpointOut:
+    return EndpointOut(state=endpoint.state.value, until=endpoint.until, said=endpoint.said)
 
 
 def _cost(cost: CostReport) -> CostOut:

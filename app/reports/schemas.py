@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -163,6 +164,22 @@ class CostOut(Answer):
     budget: BudgetOut
 
 
+class EndpointOut(Answer):
+    """How the model's endpoint does, for all projects that share it."""
+
+    state: Literal["ok", "resting", "broken"] = Field(
+        description="resting: it asked for patience; broken: it fails for everybody, so that "
+        "nobody calls it but for a trial now and then"
+    )
+    until: datetime | None = Field(
+        description="when it is called again; none: it may be called now"
+    )
+    said: str | None = Field(
+        description="why, with the server's own error message where it has one; 300 characters "
+        "at most"
+    )
+
+
 class StatsOut(Answer):
     """Where a project stands now."""
 
@@ -196,6 +213,11 @@ class StatsOut(Answer):
                 "currency": "USD",
             },
         },
+        endpoint={
+            "state": "broken",
+            "until": "2026-11-22T12:05:00Z",
+            "said": "the model server answered 401: Incorrect API key provided: ***.",
+        },
     )
 
     items: dict[str, int] = Field(description="number of items by state")
@@ -210,3 +232,4 @@ class StatsOut(Answer):
         description="age since ingest of the oldest item in review"
     )
     cost: CostOut | None = Field(description="none where labels have no price")
+    endpoint: EndpointOut | None = Field(description="none where labels are made elsewhere")

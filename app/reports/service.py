@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 
 import numpy as np
 
@@ -67,6 +69,29 @@ class ValueReport:
     agreement: ValueAgreement
 
 
+class EndpointState(StrEnum):
+    """Whether a model's endpoint is called."""
+
+    OK = "ok"
+    RESTING = "resting"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReport:
+    """How the endpoint of a project's labels does.
+
+    Attributes:
+        state: broken where it failed for everybody, else resting where it asked for patience.
+        until: when it is called again; None where it may be called now.
+        said: why, in our words and the server's; None where it is ok.
+    """
+
+    state: EndpointState
+    until: datetime | None = None
+    said: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StatsReport:
     """Where a project stands now.
@@ -79,6 +104,7 @@ class StatsReport:
         oldest_pending_seconds: age since ingest of the oldest item not labelled yet.
         oldest_in_review_seconds: age since ingest of the oldest item in review.
         cost: what the labels cost; None where they have no price.
+        endpoint: how the model's does; None where labels are made elsewhere.
     """
 
     by_state: dict[str, int]
@@ -88,6 +114,7 @@ class StatsReport:
     oldest_pending_seconds: float | None
     oldest_in_review_seconds: float | None
     cost: CostReport | None
+    endpoint: EndpointReport | None
 
 
 class ReportService:
@@ -150,7 +177,19 @@ class ReportService:
                 project_id,
                 agreement=lambda: self._accuracy(project_id, caller=caller),
             ),
+            endpoint=await self._endpoint(project_id),
         )
+
+    async def _endpoint(self, project_id: uuid.UUID) -> EndpointReport | None:
+        row = await self._database.fetch_one(queries.ENDPOINT, {"project_id": project_id})
+        if row is None:
+            return None
+        if not row["broken"] and not row["rests"]:
+            return EndpointReport(EndpointState.OK)
+        state = EndpointState.BROKEN if row["broken"] else EndpointState.RESTING
+        # a broken one that has rested waits for its trial
+        until = row["paused_until"] if row["rests"] else None
+        return EndpointReport(state, until, row["said"])
 
     async def _accuracy(self, project_id: uuid.UUID, *, caller: Caller) -> Estimate:
         """The share of reviewed labels that people agree with."""

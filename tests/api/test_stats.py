@@ -71,6 +71,7 @@ class TestCounts:
             "oldest_pending_seconds": None,
             "oldest_in_review_seconds": None,
             "cost": None,
+            "endpoint": {"state": "ok", "until": None, "said": None},
         }
 
     async def test_are_each_projects_own(self, api: Api) -> None:

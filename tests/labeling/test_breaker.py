@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from app.infra.ids import Kind, from_wire
+from app.reports.facts import ServiceFacts
 from app.settings import Settings
 from tests.labeling.plays import Gate
 from tests.labeling.support import Stage
 from tests.support.labeling import LabelingSide
-from tests.support.model_plays import FAULTS, Answer, Play, Slow
+from tests.support.model_plays import FAULTS, Answer, Play, Slow, Status, Turn
 from tests.support.model_server import ModelServer
 
 IN_FLIGHT = 8
 FAILURES = 10
 BACKLOG = 1000
+OK = {"state": "ok", "until": None, "said": None}
+WRONG_KEY = "the model server answered 401: Incorrect API key provided: ***"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,17 @@ async def mended(stage: Stage) -> AsyncIterator[None]:
     yield
     await stage.sql.rows("DELETE FROM endpoint_breakers")
     await stage.sql.rows("DELETE FROM endpoint_pauses")
+
+
+@dataclass(frozen=True, slots=True)
+class Refuses:
+    """An error in the form of OpenAI's."""
+
+    status: int
+    message: str
+
+    async def play(self, _turn: Turn) -> web.StreamResponse:
+        return web.json_response({"error": {"message": self.message}}, status=self.status)
 
 
 async def make_work(stage: Stage, count: int) -> str:
@@ -172,6 +190,96 @@ class TestADeadEndpoint:
             await stage.labeling.drain(project)
             assert stage.model.count == n + 1
         assert await delay(stage) == 5.0
+
+
+class TestABrokenEndpointIsSeen:
+    async def test_in_the_statistics_of_all_who_share_it_until_it_is_mended(
+        self, stage: Stage
+    ) -> None:
+        async def endpoint(of: str) -> dict[str, Any]:
+            shown: dict[str, Any] = (await stage.api.get(f"/v1/projects/{of}/stats"))["endpoint"]
+            return shown
+
+        async def left_alone() -> int:
+            facts = await ServiceFacts(stage.labeling.parts.database).get()
+            assert facts is not None
+            return facts.endpoints_resting
+
+        project, other = await make_work(stage, 30), await make_work(stage, 0)
+        elsewhere = await stage.api.make_project(labeler={"model": "another"})
+        assert await endpoint(project) == OK
+        stage.model.default = [Refuses(401, "Incorrect API key provided: sk-live-0123.")]
+        await break_it(stage, project)
+        shown = await endpoint(project)
+        assert (shown["state"], shown["said"]) == ("broken", WRONG_KEY)
+        assert datetime.fromisoformat(shown["until"]) > datetime.now(UTC)
+        assert await endpoint(other) == shown
+        assert await endpoint(elsewhere) == OK
+        page = await stage.api.get(f"/v1/projects/{project}/items", limit=100)
+        errors = [item["last_error"] for item in page["data"] if item["attempts"]]
+        assert errors == [WRONG_KEY] * FAILURES
+        assert await left_alone() == 1
+        # it waits for its trial
+        await end_rest(stage)
+        assert await endpoint(project) == {"state": "broken", "until": None, "said": WRONG_KEY}
+        assert await left_alone() == 1
+        stage.model.default = [Answer()]
+        await stage.labeling.drain(project)
+        assert await endpoint(project) == OK
+        assert await left_alone() == 0
+
+    async def test_in_the_log_once_when_it_opens_and_once_when_it_closes(
+        self, stage: Stage, other_worker: LabelingSide, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stage.model.default = [Refuses(401, "Incorrect API key provided: sk-live-0123.")]
+        project = await make_work(stage, 60)
+        # both find it broken, and trials fail
+        await asyncio.gather(stage.labeling.drain(project), other_worker.drain(project))
+        for _ in range(2):
+            await end_rest(stage)
+            await asyncio.gather(stage.labeling.drain(project), other_worker.drain(project))
+        host = stage.model.url.removeprefix("http://").removesuffix("/v1")
+        named = f"scripted-test-model at {host}"
+        failing = f"{named} fails again and again (request_rejected); it is left alone"
+        assert told(caplog, named) == [failing]
+        stage.model.default = [Answer()]
+        await end_rest(stage)
+        await asyncio.gather(stage.labeling.drain(project), other_worker.drain(project))
+        assert told(caplog, named) == [failing, f"{named} answers again; the calls go on"]
+
+    async def test_that_asked_for_patience_is_told_with_its_words(self, stage: Stage) -> None:
+        stage.model.default = [Status(status=429, retry_after=1000)]
+        project = await make_work(stage, 30)
+        await stage.labeling.drain(project)
+        shown = (await stage.api.get(f"/v1/projects/{project}/stats"))["endpoint"]
+        assert (shown["state"], shown["said"]) == (
+            "resting",
+            "the model server answered 429: scripted 429",
+        )
+        left = datetime.fromisoformat(shown["until"]) - datetime.now(UTC)
+        assert 900 < left.total_seconds() < 1010
+
+    async def test_without_what_it_quotes_of_an_item(self, stage: Stage) -> None:
+        stage.model.default = [Refuses(500, "can't parse 'text 1 and all that follows it'")]
+        project = await stage.api.make_project(policy={"kind": "accept_all"})
+        items = ["text 1 and all that follows it, which is nobody's business"] * 30
+        await stage.api.send_items(project, items)
+        await break_it(stage, project)
+        shown = (await stage.api.get(f"/v1/projects/{project}/stats"))["endpoint"]
+        assert shown["said"] == "the model server answered 500"
+
+    async def test_of_labels_made_elsewhere_is_none(self, stage: Stage) -> None:
+        project = await stage.api.make_project(labeler={"source": "external", "model": "theirs"})
+        assert (await stage.api.get(f"/v1/projects/{project}/stats"))["endpoint"] is None
+
+
+def told(caplog: pytest.LogCaptureFixture, about: str) -> list[str]:
+    """Warnings that name an endpoint."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelname == "WARNING" and about in record.getMessage()
+    ]
 
 
 class TestATrial:

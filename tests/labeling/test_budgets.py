@@ -290,6 +290,29 @@ class TestABudget:
         assert stage.model.count > before
         assert len(await told(stage, project)) == 2
 
+    async def test_set_to_what_is_spent_already_is_exhausted_at_once_and_once(
+        self, stage: Stage
+    ) -> None:
+        stage.model.default = [Priced()]
+        project = await make_work(stage, 3, limit=None)
+        await stage.labeling.drain(project)
+        spent = 3 * PRICE
+        assert not (await put(stage, project, (spent + 1) / 1e6))["exhausted"]
+        assert await told(stage, project) == []
+        for limit in (spent, spent - 1):
+            assert (await put(stage, project, limit / 1e6))["exhausted"]
+            assert (await told(stage, project))[-1]["limit_micros"] == limit
+        assert from_wire(Kind.PROJECT, project) not in await due_projects(stage)
+        # neither by whoever claims next, nor said again
+        await stage.api.send_items(project, ["one more"])
+        await stage.labeling.drain(project)
+        await put(stage, project, (spent - 1) / 1e6)
+        assert len(await told(stage, project)) == 2
+        assert stage.model.count == 3
+        assert not (await put(stage, project, None))["exhausted"]
+        await stage.labeling.drain(project)
+        assert await stage.by_state(project) == {"accepted": 4}
+
     async def test_of_nothing_labels_nothing(self, stage: Stage) -> None:
         project = await make_work(stage, 5, limit=0.0)
         await stage.labeling.drain(project)

@@ -165,6 +165,9 @@ class TestAFailureThatStays:
         shown = await stage.item(item)
         assert (shown["state"], shown["attempts"]) == ("in_review", ATTEMPTS)
         assert shown["confidence"]["reason"] == "model_unreachable"
+        assert shown["last_error"] == (
+            "the model server could not be reached: it refused the connection"
+        )
         assert [entry["item_id"] for entry in await stage.queue(project)] == [item]
 
     @pytest.mark.parametrize(

@@ -98,6 +98,11 @@ class TestAnswers:
             "the model server answered 401",
             "the model server answered 401; is OPENAI_API_KEY right?",
         ),
+        # what the server says itself is no mark
+        (
+            "the model server answered 503: try 404 or 401 later",
+            "the model server answered 503: try 404 or 401 later.",
+        ),
         ("the model server could not be reached: X", "X; is the base URL right, and does"),
         # a number that is no status is none
         ("it took 4010 ms", "it took 4010 ms."),
