@@ -56,7 +56,7 @@ compose-up: secrets ## the service in containers, built from here
 	@echo "Secondlook runs. A key for it: docker compose exec api secondlook admin-key"
 
 test: setup lint types imports ## lint, types, import contracts and every test
-	@$(BIN)/pytest -n 2 --dist loadgroup
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -143,7 +143,12 @@ class AgreementOut(Answer):
 
 
 class PerCorrectLabelOut(Answer):
-    """The mean cost of a label over the share of labels that people agree with."""
+    """The mean cost of a label over the share of labels that people agree with.
+
+    The cost is of all labels that a model was paid for in this project, the share of those that
+    people reviewed under the present label schema, of whatever producer: where these differ much,
+    so may the figure.
+    """
 
     value: float | None = Field(description="none where nothing was reviewed")
     low: float
@@ -157,7 +162,9 @@ class CostOut(Answer):
     currency: str | None = Field(description="none: the present labeler has no prices")
     this_month: float = Field(description="in the running month, UTC; what failed included")
     total: float
-    labels: int = Field(description="labels that were had for the total")
+    labels: int = Field(
+        description="labels that were had for the total, those included that came after their lease"
+    )
     calls: int = Field(description="model calls that were made for them")
     per_label: float | None = Field(description="total / labels: what failed is in it")
     per_correct_label: PerCorrectLabelOut | None

@@ -25,7 +25,7 @@ from tests.support.model_plays import FAULTS, Answer
 from tests.support.model_server import ModelServer
 from tests.support.processes import ROOT, Program
 
-pytestmark = [pytest.mark.xdist_group("label"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 LABELS = ("billing", "bug", "other thing")
 CALLS = 4

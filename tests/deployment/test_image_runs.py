@@ -25,7 +25,6 @@ from tests.support.api import Api
 from tests.support.model_server import ModelServer
 
 # one worker for them all: they share one environment and one set of engines
-pytestmark = pytest.mark.xdist_group("image")
 
 
 @pytest.fixture(scope="module")

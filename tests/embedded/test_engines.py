@@ -23,7 +23,6 @@ from app.infra.supervisor import PartFailedError, StartError
 from tests.embedded.support import ROOT, eventually, is_running, processes_of, running
 
 # one worker for them all: they share a started pair of engines
-pytestmark = pytest.mark.xdist_group("engines")
 
 OTHER_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has other accounts to use")

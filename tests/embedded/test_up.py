@@ -49,7 +49,6 @@ with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
     connection.execute("CREATE TABLE IF NOT EXISTS keys (made int)")
 """
 # one worker for them all: they share one data directory, one instance at a time
-pytestmark = pytest.mark.xdist_group("up")
 
 NO_ENGINES = {"DATABASE_URL": "postgresql://nowhere/x", "REDIS_URL": "redis://nowhere"}
 

@@ -13,7 +13,7 @@ from tests.faults.clocks import Wrong, work_through, wrong_clocks
 from tests.faults.support import running_service
 from tests.support import processes
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 SETTINGS = {
     "calls_in_flight": 8,

@@ -10,7 +10,7 @@ from tests.faults.duplicates import delivered_again
 from tests.faults.ledger import Labelled, count_labelled
 from tests.faults.support import running_service
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 ITEMS = 400
 SETTINGS = {

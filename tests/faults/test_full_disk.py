@@ -10,7 +10,7 @@ from tests.faults.fill_up import fill_up
 from tests.faults.full_disk import CannotMountError, move_back, move_tables, small_disk
 from tests.faults.support import running_service
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 SETTINGS = {
     "calls_in_flight": 4,

@@ -14,7 +14,7 @@ from tests.faults.ledger import count_reviews, label_all
 from tests.faults.support import Service, running_service
 from tests.support import processes
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 ITEMS = 150
 POLLERS = 40

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.renewals import renew_hosts, renew_in_place
 
 ROLLS = int(os.environ.get("SECONDLOOK_ROLLS", "1"))
-pytestmark = [pytest.mark.xdist_group("replaced"), pytest.mark.timeout(300 + 60 * ROLLS)]
+pytestmark = pytest.mark.timeout(300 + 60 * ROLLS)
 
 
 class TestARollingRestart:

@@ -23,7 +23,7 @@ from tests.support import processes
 from tests.support.model_plays import FAULTS, Answer
 from tests.support.processes import Program
 
-pytestmark = [pytest.mark.xdist_group("replaced"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 CALLS = 6
 LABELLED = "SELECT count(*) FROM items WHERE state IN ('accepted', 'in_review')"

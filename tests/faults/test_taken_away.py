@@ -15,7 +15,7 @@ from tests.faults.ledger import count_acknowledged, count_reviews, label_all
 from tests.faults.support import Service, running_service
 from tests.support import processes
 
-pytestmark = [pytest.mark.xdist_group("killed"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 KILLS = 6
 SETTINGS: dict[str, Any] = {

@@ -22,7 +22,7 @@ from tests.support import processes
 from tests.support.processes import Program
 from tests.support.sql import Sql
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 EXPANSION = {
     "hue": """

@@ -11,7 +11,7 @@ from tests.seeing.life import Memory
 from tests.seeing.support import CANARIES, Watched, found_in
 from tests.support import processes
 
-pytestmark = [pytest.mark.xdist_group("seeing"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 class TestCanaries:

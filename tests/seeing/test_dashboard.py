@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from tests.seeing.support import Watched
 from tests.support.processes import ROOT
 
-pytestmark = [pytest.mark.xdist_group("seeing"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "secondlook.json"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"

@@ -7,7 +7,7 @@ import pytest
 from tests.seeing.life import Memory
 from tests.seeing.support import Watched
 
-pytestmark = [pytest.mark.xdist_group("seeing"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 class TestAccess:

@@ -11,7 +11,7 @@ from tests.seeing.life import ITEMS, Memory
 from tests.seeing.support import Watched, labels, samples
 from tests.support import processes
 
-pytestmark = [pytest.mark.xdist_group("seeing"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 # what came in, what the model failed on, and what was held by the child that was killed
 ALL = ITEMS + 8 + 4

@@ -18,7 +18,7 @@ from app.settings import Settings
 from tests.seeing.support import labels, samples
 from tests.support.processes import PATIENCE, ROOT, environment, free_port, program
 
-pytestmark = [pytest.mark.xdist_group("seeing"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 COUNT = """
 import sys

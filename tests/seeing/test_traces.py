@@ -8,7 +8,7 @@ from tests.seeing.life import ITEMS
 from tests.seeing.receiver import Received
 from tests.seeing.support import Watched
 
-pytestmark = [pytest.mark.xdist_group("seeing"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 SERVER, CLIENT, CONSUMER = 2, 3, 5
 

@@ -135,7 +135,7 @@ class TestSeveralAnswers:
         outcome, model = await turn(SPAM, long, SPAM, way=VOTES)
         assert isinstance(outcome, Answered)
         assert outcome.reading.score is not None
-        assert outcome.reading.score.confidence == pytest.approx(2 / 3)
+        assert outcome.reading.score.confidence == pytest.approx(2.5 / 4)
         assert len(model.bodies) == 3
 
     async def test_that_all_fail_are_the_failure_that_asks_for_patience(self) -> None:

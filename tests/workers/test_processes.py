@@ -26,7 +26,7 @@ from tests.support.model_plays import FAULTS, Answer
 from tests.support.model_server import ModelServer
 from tests.support.processes import Program
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
