@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from app.access.bootstrap import ensure_first_key
 from app.infra import migrate
@@ -139,3 +140,16 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the shared data is not beside this checkout")
     return path
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]  # it ships no types
+    """A file's tests run in one process; a folder's, whose files share what takes long to make."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "tests/seeing" if file.startswith("tests/seeing/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """How the tests are spread over processes, whatever `--dist` says."""
+    return _ByFile(config, log)
