@@ -38,9 +38,11 @@ def _named(url: str, database: str) -> str:
 
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngines]:
-    """This test process's engines; fsync is off since no test cuts the power."""
+    """This test process's engines: no test cuts the power, or waits for plans to change."""
     directory = tmp_path_factory.mktemp("engines")
-    with EmbeddedEngines(directory, postgres_settings={"fsync": "off"}) as running:
+    with EmbeddedEngines(
+        directory, postgres_settings={"fsync": "off", "autovacuum": "off"}
+    ) as running:
         migrate.upgrade(running.database_url)
         with psycopg.connect(_named(running.database_url, "postgres"), autocommit=True) as admin:
             admin.execute(f"ALTER DATABASE secondlook RENAME TO {_TEMPLATE}")
